@@ -3,7 +3,7 @@
 //! seeded mix of routes; keep-alive connections that are used again, newest first.
 //!
 //! Limits: [`OUTSTANDING_LIMIT`] requests at once (one that would exceed it counts as failed), [`IDLE_LIMIT`] idle
-//! connections, given up after [`IDLE`] and thus before the gateway closes them. Nothing is sent twice: a failure here
+//! connections, given up after 30 s and thus before the gateway closes them. Nothing is sent twice: a failure here
 //! is a failure that a customer would have seen.
 
 use std::net::SocketAddr;
