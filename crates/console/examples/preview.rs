@@ -1,0 +1,153 @@
+//! Serves the console over a made-up node, for working on the page: `cargo run -p evenkeel-console --example preview
+//! -- calm|trouble|new`. Traffic is invented from the time that passes; nothing is proxied.
+
+#![expect(clippy::print_stdout, reason = "an example tells its user where to look")]
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use console::view::{ConfigView, EndpointState, EndpointView, Node, NodeView, ReloadView, ServiceView, TrafficView};
+use console::{AdminServer, AdminSettings, Limits, Readiness, Vitals};
+use kernel::metrics::{Latency, LatencySum};
+use kernel::{Clock, DrainPhase, DrainTrigger, Entropy, Finding, Moment, Place, Severity};
+
+struct Made {
+    clock: Clock,
+    scene: String,
+    reloaded: Mutex<Option<Moment>>,
+}
+
+/// Requests per second, share that fails, and a typical latency in microseconds, grown over `seconds`.
+fn traffic(name: &str, per_second: f64, failing: f64, typical_us: u64, seconds: f64) -> TrafficView {
+    let wave = seconds + 3.0 * (seconds / 7.0).sin();
+    let total = (per_second * wave) as u64;
+    let failed = (total as f64 * failing) as u64;
+    let (latency, mut sum) = (Latency::default(), LatencySum::default());
+    let mut entropy = Entropy::from_seed(1);
+    for _ in 0..1000 {
+        let spread = 0.4 - (1.0 - entropy.unit()).ln();
+        latency.observe((typical_us as f64 * spread) as u64);
+    }
+    latency.add_to(&mut sum);
+    for n in &mut sum.buckets {
+        *n = *n * total / 1000;
+    }
+    let by_class = [0, total - failed - total / 50, total / 100, total / 100, failed, 0];
+    TrafficView { name: name.to_owned(), by_class, latency: sum, in_flight: (per_second / 90.0) as u64 }
+}
+
+impl Made {
+    fn service(&self, name: &str, port: u16, per_second: f64, seconds: f64) -> ServiceView {
+        let trouble = self.scene == "trouble";
+        let lost = trouble && name == "shop";
+        let endpoint = |n: u16| {
+            let down = lost && n == 1;
+            EndpointView {
+                traffic: traffic(
+                    &format!("127.0.0.1:{}", port + n),
+                    if down { 0.0 } else { per_second / if lost { 2.0 } else { 3.0 } },
+                    if lost { 0.02 } else { 0.0002 },
+                    2_400,
+                    seconds,
+                ),
+                state: if down { EndpointState::Unhealthy } else { EndpointState::Healthy },
+                reason: if down {
+                    "connection refused by the last 2 checks".into()
+                } else {
+                    "passed the last 2 checks".into()
+                },
+                connections: if down { 0 } else { 14 },
+                idle: if down { 0 } else { 9 },
+                connect_failures: if down { 212 } else { 0 },
+            }
+        };
+        ServiceView {
+            traffic: traffic(name, per_second, if lost { 0.013 } else { 0.0002 }, 2_400, seconds),
+            endpoints: (0..3).map(endpoint).collect(),
+        }
+    }
+}
+
+impl Node for Made {
+    fn view(&self) -> NodeView {
+        let ran = self.clock.now().since(Moment::ZERO);
+        let seconds = if self.scene == "new" { 0.0 } else { ran.as_secs_f64() + 8_100.0 };
+        let reloaded = *self.reloaded.lock().unwrap_or_else(PoisonError::into_inner);
+        let failing = if self.scene == "trouble" { 0.013 } else { 0.0002 };
+        let last_reload = reloaded.map(|at| ReloadView {
+            applied: self.scene != "trouble",
+            message: if self.scene == "trouble" { "1 error".into() } else { "2 services, 3 routes".into() },
+            findings: self.findings(),
+            age: self.clock.now().since(at),
+        });
+        NodeView {
+            version: "0.1.0".into(),
+            uptime: Duration::from_secs_f64(ran.as_secs_f64() + if self.scene == "new" { 0.0 } else { 8_100.0 }),
+            workers: 2,
+            connections: if self.scene == "new" { 0 } else { 131 },
+            listeners: vec!["http://127.0.0.1:8080".into()],
+            routes: vec![
+                traffic("shop", 412.0, failing, 2_400, seconds),
+                traffic("/api/orders/{id}", 96.0, failing, 11_000, seconds),
+                traffic("images", 3.2, 0.0, 45_000, seconds),
+            ],
+            services: vec![self.service("shop", 9101, 508.0, seconds), self.service("images", 9201, 3.2, seconds)],
+            config: ConfigView {
+                source: "/etc/evenkeel/evenkeel.toml".into(),
+                reloads: u64::from(reloaded.is_some()),
+                last_reload,
+            },
+        }
+    }
+
+    fn ready(&self) -> Readiness {
+        Readiness::yes()
+    }
+
+    fn metrics(&self, _accept: &str) -> (String, String) {
+        (
+            "text/plain; version=0.0.4; charset=utf-8".into(),
+            "# HELP made_up Nothing\n# TYPE made_up gauge\nmade_up 1\n".into(),
+        )
+    }
+
+    fn reload(&self) -> Result<String, Vec<Finding>> {
+        *self.reloaded.lock().unwrap_or_else(PoisonError::into_inner) = Some(self.clock.now());
+        let findings = self.findings();
+        if findings.is_empty() { Ok("2 services, 3 routes".into()) } else { Err(findings) }
+    }
+}
+
+impl Made {
+    fn findings(&self) -> Vec<Finding> {
+        if self.scene != "trouble" {
+            return Vec::new();
+        }
+        vec![Finding {
+            id: "unknown-key",
+            severity: Severity::Error,
+            message: "service.shop has no key \"endpoint\".".into(),
+            remedy: "Did you mean \"endpoints\"?".into(),
+            place: Some(Place { file: "/etc/evenkeel/evenkeel.toml".into(), line: 6, column: 1, length: 8 }),
+            subject: Some("service.shop.endpoint".into()),
+        }]
+    }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let clock = Clock::real();
+    let scene = std::env::args().nth(1).unwrap_or_else(|| "calm".into());
+    let node = Made { clock: clock.clone(), scene, reloaded: Mutex::new(None) };
+    let vitals = Vitals::new(Arc::new(node), clock);
+    let (trigger, drain) = DrainTrigger::new();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    println!("console http://{}", listener.local_addr()?);
+    tokio::spawn(vitals.clone().run(drain.clone()));
+    let server = AdminServer::new(vitals, AdminSettings::default(), Limits::default())?;
+    let serving = tokio::spawn(server.serve(listener, drain));
+    tokio::signal::ctrl_c().await?;
+    trigger.advance(DrainPhase::Closed);
+    serving.await?;
+    Ok(())
+}

@@ -1,0 +1,289 @@
+//! The operators' server of `[admin]`: the page, `/v1/status`, `/metrics`, reload, and the two probes.
+//!
+//! | path | who | what |
+//! | --- | --- | --- |
+//! | `GET /livez`, `/readyz` | anyone who can connect | whether it runs; whether it takes new work (503 with the reason) |
+//! | `GET /` | operator | the state: a page, JSON or text, by `Accept` |
+//! | `GET /v1/status` | operator | the same as JSON |
+//! | `GET /metrics` | operator | Prometheus text or OpenMetrics, by `Accept` |
+//! | `GET /v1/csrf` | operator | the token that changes need |
+//! | `POST /v1/reload` | operator | reads the configuration again |
+//!
+//! On loopback whoever can connect is an operator, and the Host check keeps web pages out. Beyond loopback
+//! ([`AdminSettings::require_token`]) an operator is who presents a token with the scope `operator`; the Host check is
+//! then off, because a page at another name has no token to send.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use axum::extract::{Query, Request, State};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Redirect, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http::{HeaderMap, Method, StatusCode};
+use kernel::{Drain, DrainPhase};
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+
+use crate::accept::{Shape, accept_text, shape};
+use crate::guard::{self, Csrf};
+use crate::page;
+use crate::plain;
+use crate::problem::{Problem, ProblemCode};
+use crate::serve::{self, Limits};
+use crate::token::{OPERATOR, TokenStore};
+use crate::view::Readiness;
+use crate::vitals::Vitals;
+
+/// Basic first: a browser then asks for a password, which is the token.
+const CHALLENGES: [&str; 2] = ["Basic realm=\"evenkeel\", charset=\"UTF-8\"", "Bearer realm=\"evenkeel\""];
+
+/// What may change while the server runs.
+#[derive(Clone, Debug, Default)]
+pub struct AdminSettings {
+    /// Names without port that `Host` may carry beside the loopback ones; used while no token is required.
+    pub hosts: Vec<String>,
+    /// Whether callers need a token with the scope `operator`: always, beyond loopback.
+    pub require_token: bool,
+    /// Known tokens.
+    pub tokens: TokenStore,
+}
+
+/// The operators' server. Cheap to clone: one clone serves, others change its settings or stop it.
+#[derive(Clone)]
+pub struct AdminServer {
+    core: Arc<Core>,
+}
+
+struct Core {
+    vitals: Vitals,
+    settings: ArcSwap<AdminSettings>,
+    csrf: Csrf,
+    reload_turn: Arc<Semaphore>,
+    limits: Limits,
+    stop: watch::Sender<bool>,
+}
+
+/// What a handler sees.
+#[derive(Clone)]
+struct Shared {
+    core: Arc<Core>,
+    drain: Drain,
+}
+
+/// The query of the page.
+#[derive(Debug, Default, serde::Deserialize)]
+struct PageQuery {
+    live: Option<String>,
+}
+
+impl AdminServer {
+    /// A server over `vitals`.
+    ///
+    /// # Errors
+    /// When the operating system has no randomness for the CSRF token.
+    pub fn new(vitals: Vitals, settings: AdminSettings, limits: Limits) -> Result<AdminServer, getrandom::Error> {
+        let core = Core {
+            vitals,
+            settings: ArcSwap::from_pointee(settings),
+            csrf: Csrf::generate()?,
+            reload_turn: Arc::new(Semaphore::new(1)),
+            limits,
+            stop: watch::Sender::new(false),
+        };
+        Ok(AdminServer { core: Arc::new(core) })
+    }
+
+    /// Puts other settings in force for the next request on.
+    pub fn update(&self, settings: AdminSettings) {
+        self.core.settings.store(Arc::new(settings));
+    }
+
+    /// Ends [`AdminServer::serve`] before the drain is closed.
+    pub fn stop(&self) {
+        self.core.stop.send_replace(true);
+    }
+
+    /// Answers on `listener` until the drain is closed or [`AdminServer::stop`] is called; requests in flight then
+    /// finish. Dropping the future cuts every connection.
+    pub async fn serve(self, listener: TcpListener, drain: Drain) {
+        let shared = Shared { core: Arc::clone(&self.core), drain: drain.clone() };
+        let stop = self.core.stop.subscribe();
+        serve::run(listener, router(shared), self.core.limits, drain, stop).await;
+    }
+}
+
+impl fmt::Debug for AdminServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AdminServer").field("settings", &self.core.settings.load()).finish_non_exhaustive()
+    }
+}
+
+fn router(shared: Shared) -> Router {
+    let time = shared.core.limits.request;
+    Router::new()
+        .route("/", get(home))
+        .route("/icon.svg", get(icon))
+        .route("/metrics", get(metrics))
+        .route("/livez", get(live))
+        .route("/readyz", get(ready))
+        .route("/v1/status", get(status))
+        .route("/v1/csrf", get(csrf))
+        .route("/v1/reload", post(reload))
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(middleware::from_fn_with_state(shared.clone(), admit))
+        .layer(middleware::from_fn(move |request: Request, next: Next| guard::finish(time, request, next)))
+        .with_state(shared)
+}
+
+/// Lets a request through if its caller may be here and, where it changes something, meant it.
+async fn admit(State(shared): State<Shared>, request: Request, next: Next) -> Response {
+    if matches!(request.uri().path(), "/livez" | "/readyz") {
+        return next.run(request).await;
+    }
+    match check(&shared.core, request).await {
+        Ok(request) => next.run(request).await,
+        Err(problem) => {
+            tracing::debug!(code = problem.code.code(), detail = problem.detail, "an admin request was refused");
+            problem.into_response()
+        }
+    }
+}
+
+async fn check(core: &Core, request: Request) -> Result<Request, Problem> {
+    let settings = core.settings.load_full();
+    let (mut parts, body) = request.into_parts();
+    let authority = guard::authority(&parts)?;
+    if settings.require_token {
+        let token = guard::check_token(&parts, &settings.tokens, &CHALLENGES)?;
+        guard::check_scope(&token, OPERATOR)?;
+        parts.extensions.insert(Caller(token.name));
+    } else {
+        guard::check_host(&authority, &settings.hosts)?;
+        parts.extensions.insert(Caller("loopback".to_owned()));
+    }
+    let request = Request::from_parts(parts, body);
+    if matches!(*request.method(), Method::GET | Method::HEAD) {
+        return Ok(request);
+    }
+    guard::check_meant(request, &core.csrf, &authority, core.limits.head).await
+}
+
+/// Who calls: the name of a token, or `loopback`.
+#[derive(Clone, Debug)]
+struct Caller(String);
+
+impl Shared {
+    fn readiness(&self) -> Readiness {
+        readiness(&self.core.vitals, &self.drain)
+    }
+}
+
+/// The node's own word, unless the drain has begun.
+pub(crate) fn readiness(vitals: &Vitals, drain: &Drain) -> Readiness {
+    if drain.phase() >= DrainPhase::Announced { Readiness::no("stopping") } else { vitals.node().ready() }
+}
+
+pub(crate) fn probe(readiness: &Readiness) -> Response {
+    if readiness.ready {
+        "ready\n".into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {}\n", readiness.reason)).into_response()
+    }
+}
+
+async fn live() -> &'static str {
+    "alive\n"
+}
+
+async fn ready(State(shared): State<Shared>) -> Response {
+    probe(&shared.readiness())
+}
+
+async fn home(State(shared): State<Shared>, Query(query): Query<PageQuery>, headers: HeaderMap) -> Response {
+    let status = shared.core.vitals.status(shared.readiness());
+    match shape(&headers, Shape::Text) {
+        Shape::Html => {
+            let live = query.live.as_deref() != Some("off");
+            let text = page::home(&status, shared.core.csrf.text(), live);
+            typed("text/html; charset=utf-8", text)
+        }
+        Shape::Json => Json(status).into_response(),
+        Shape::Text => typed("text/plain; charset=utf-8", plain::home(&status)),
+    }
+}
+
+async fn icon() -> Response {
+    typed("image/svg+xml", page::ICON.to_owned())
+}
+
+async fn status(State(shared): State<Shared>) -> Response {
+    Json(shared.core.vitals.status(shared.readiness())).into_response()
+}
+
+async fn metrics(State(shared): State<Shared>, headers: HeaderMap) -> Response {
+    let (kind, text) = shared.core.vitals.node().metrics(&accept_text(&headers));
+    typed(&kind, text)
+}
+
+async fn csrf(State(shared): State<Shared>) -> Response {
+    Json(json!({ "token": shared.core.csrf.text() })).into_response()
+}
+
+async fn reload(State(shared): State<Shared>, caller: axum::Extension<Caller>, headers: HeaderMap) -> Response {
+    let Ok(turn) = Arc::clone(&shared.core.reload_turn).try_acquire_owned() else {
+        return Problem::new(ProblemCode::ReloadBusy, "wait for it to end, then try again").into_response();
+    };
+    let node = Arc::clone(shared.core.vitals.node());
+    // Reading files and resolving names blocks. The turn goes along: a caller who leaves does not end the reload.
+    let outcome = tokio::task::spawn_blocking(move || {
+        let outcome = node.reload();
+        drop(turn);
+        outcome
+    });
+    let outcome = match outcome.await {
+        Ok(outcome) => outcome,
+        Err(error) => {
+            tracing::error!(%error, "a reload asked for over HTTP did not end");
+            let detail = "the reload broke off; the log says where. The configuration from before stays in force";
+            return Problem::new(ProblemCode::CallFailed, detail).into_response();
+        }
+    };
+    tracing::info!(caller = caller.0.0, applied = outcome.is_ok(), "reload asked for over HTTP");
+    match (outcome, shape(&headers, Shape::Json)) {
+        // The page shows what came of it, and a repeated visit does not repeat the reload.
+        (_, Shape::Html) => Redirect::to("/").into_response(),
+        (Ok(message), Shape::Json) => Json(json!({ "applied": true, "message": message })).into_response(),
+        (Ok(message), Shape::Text) => typed("text/plain; charset=utf-8", message + "\n"),
+        (Err(findings), _) => {
+            let first = findings.first().map(|f| format!(": {}", f.message)).unwrap_or_default();
+            let detail = format!("the configuration from before stays in force{first}");
+            Problem::new(ProblemCode::ReloadRefused, detail).with("findings", json!(findings)).into_response()
+        }
+    }
+}
+
+pub(crate) async fn not_found(request: Request) -> Problem {
+    let path: String = request.uri().path().chars().take(200).collect();
+    Problem::new(ProblemCode::NotFound, format!("{path:?} is not known here"))
+}
+
+pub(crate) async fn method_not_allowed(request: Request) -> Problem {
+    let detail = format!("{} is not possible here; the Allow header says what is", request.method());
+    Problem::new(ProblemCode::MethodNotAllowed, detail)
+}
+
+/// An answer of this content type; a type that is no header value is left out.
+pub(crate) fn typed(kind: &str, text: String) -> Response {
+    let mut response = text.into_response();
+    match HeaderValue::from_str(kind) {
+        Ok(kind) => response.headers_mut().insert(CONTENT_TYPE, kind),
+        Err(_) => response.headers_mut().remove(CONTENT_TYPE),
+    };
+    response
+}

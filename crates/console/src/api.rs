@@ -1,0 +1,152 @@
+//! The applications' server of `[api]`. Callers are programs with scoped tokens; no token grants operator rights here,
+//! because there is nothing here that an operator does.
+//!
+//! | path | scope | what |
+//! | --- | --- | --- |
+//! | `GET /livez`, `/readyz` | none, no token | whether it runs; whether it takes new work |
+//! | `GET /v1/token` | any token | name and scopes of the token presented |
+//! | `GET /v1/services`, `/v1/services/{name}` | `services:read` | state of services and endpoints |
+
+use std::fmt;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use axum::extract::{Path, Request, State};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Extension, Json, Router};
+use kernel::Drain;
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::admin::{method_not_allowed, not_found, probe, readiness};
+use crate::guard;
+use crate::problem::{Problem, ProblemCode};
+use crate::serve::{self, Limits};
+use crate::token::{SERVICES_READ, Token, TokenStore};
+use crate::vitals::Vitals;
+
+/// Programs send bearer tokens; a password prompt would help nobody.
+const CHALLENGES: [&str; 1] = ["Bearer realm=\"evenkeel\""];
+
+/// What may change while the server runs.
+#[derive(Clone, Debug, Default)]
+pub struct ApiSettings {
+    /// Known tokens.
+    pub tokens: TokenStore,
+}
+
+/// The applications' server. Cheap to clone: one clone serves, others change its settings or stop it.
+#[derive(Clone)]
+pub struct ApiServer {
+    core: Arc<Core>,
+}
+
+struct Core {
+    vitals: Vitals,
+    settings: ArcSwap<ApiSettings>,
+    limits: Limits,
+    stop: watch::Sender<bool>,
+}
+
+#[derive(Clone)]
+struct Shared {
+    core: Arc<Core>,
+    drain: Drain,
+}
+
+impl ApiServer {
+    /// A server over `vitals`.
+    pub fn new(vitals: Vitals, settings: ApiSettings, limits: Limits) -> ApiServer {
+        let (settings, stop) = (ArcSwap::from_pointee(settings), watch::Sender::new(false));
+        ApiServer { core: Arc::new(Core { vitals, settings, limits, stop }) }
+    }
+
+    /// Puts other settings in force for the next request on.
+    pub fn update(&self, settings: ApiSettings) {
+        self.core.settings.store(Arc::new(settings));
+    }
+
+    /// Ends [`ApiServer::serve`] before the drain is closed.
+    pub fn stop(&self) {
+        self.core.stop.send_replace(true);
+    }
+
+    /// Answers on `listener` until the drain is closed or [`ApiServer::stop`] is called; requests in flight then
+    /// finish. Dropping the future cuts every connection.
+    pub async fn serve(self, listener: TcpListener, drain: Drain) {
+        let shared = Shared { core: Arc::clone(&self.core), drain: drain.clone() };
+        let stop = self.core.stop.subscribe();
+        serve::run(listener, router(shared), self.core.limits, drain, stop).await;
+    }
+}
+
+impl fmt::Debug for ApiServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ApiServer").field("settings", &self.core.settings.load()).finish_non_exhaustive()
+    }
+}
+
+fn router(shared: Shared) -> Router {
+    let time = shared.core.limits.request;
+    Router::new()
+        .route("/livez", get(async || "alive\n"))
+        .route("/readyz", get(ready))
+        .route("/v1/token", get(token))
+        .route("/v1/services", get(services))
+        .route("/v1/services/{name}", get(service))
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(middleware::from_fn_with_state(shared.clone(), admit))
+        .layer(middleware::from_fn(move |request: Request, next: Next| guard::finish(time, request, next)))
+        .with_state(shared)
+}
+
+/// Lets the probes through, and every caller with a known token; which scope is needed the handler knows.
+async fn admit(State(shared): State<Shared>, request: Request, next: Next) -> Response {
+    if matches!(request.uri().path(), "/livez" | "/readyz") {
+        return next.run(request).await;
+    }
+    let settings = shared.core.settings.load_full();
+    let (mut parts, body) = request.into_parts();
+    match guard::check_token(&parts, &settings.tokens, &CHALLENGES) {
+        Ok(token) => {
+            parts.extensions.insert(token);
+            next.run(Request::from_parts(parts, body)).await
+        }
+        Err(problem) => problem.into_response(),
+    }
+}
+
+async fn ready(State(shared): State<Shared>) -> Response {
+    probe(&readiness(&shared.core.vitals, &shared.drain))
+}
+
+async fn token(Extension(token): Extension<Token>) -> Response {
+    Json(json!({ "name": token.name, "scopes": token.scopes })).into_response()
+}
+
+async fn services(State(shared): State<Shared>, Extension(token): Extension<Token>) -> Result<Response, Problem> {
+    guard::check_scope(&token, SERVICES_READ)?;
+    let status = shared.core.vitals.status(readiness(&shared.core.vitals, &shared.drain));
+    Ok(Json(json!({ "window_seconds": status.window_seconds, "services": status.services })).into_response())
+}
+
+async fn service(
+    State(shared): State<Shared>,
+    Extension(token): Extension<Token>,
+    Path(name): Path<String>,
+) -> Result<Response, Problem> {
+    guard::check_scope(&token, SERVICES_READ)?;
+    let status = shared.core.vitals.status(readiness(&shared.core.vitals, &shared.drain));
+    match status.services.into_iter().find(|s| s.traffic.name == name) {
+        Some(service) => Ok(Json(service).into_response()),
+        None => {
+            let name: String = name.chars().take(200).collect();
+            let detail = format!("there is no service {name:?}; GET /v1/services lists them");
+            Err(Problem::new(ProblemCode::NotFound, detail))
+        }
+    }
+}

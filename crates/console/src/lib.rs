@@ -1,0 +1,30 @@
+//! The HTTP face of a node: the operator's console and API on `[admin]`, and the API that applications call on
+//! `[api]`. It shows what it is given through the [`Node`] trait and never imports a plane: whoever assembles the
+//! process turns the planes' snapshots into a [`NodeView`].
+//!
+//! One struct ([`status::Status`]) is rendered three ways: HTML for browsers, JSON for programs, aligned text for
+//! curl. The two servers share accepting, limits and drain (`serve`), problem documents (`problem`) and tokens
+//! (`token`); what separates them is who may call: `[admin]` is for operators, `[api]` never grants operator rights.
+
+mod accept;
+pub mod admin;
+pub mod api;
+mod guard;
+mod page;
+mod plain;
+pub mod problem;
+mod serve;
+pub mod status;
+pub mod token;
+pub mod view;
+pub mod vitals;
+mod words;
+
+pub use admin::{AdminServer, AdminSettings};
+pub use api::{ApiServer, ApiSettings};
+pub use problem::{Problem, ProblemCode};
+pub use serve::Limits;
+pub use status::Status;
+pub use token::{NewToken, Token, TokenHash, TokenStore};
+pub use view::{Node, NodeView, Readiness};
+pub use vitals::Vitals;

@@ -1,0 +1,235 @@
+//! A node whose answers the tests set, servers on port 0, and a client that shows every byte.
+
+#![expect(clippy::unwrap_used, reason = "only tests use this module; a failure here is a test's failure")]
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, SystemTime};
+
+use console::view::{ConfigView, EndpointView, Node, NodeView, ServiceView, TrafficView};
+use console::{
+    AdminServer, AdminSettings, ApiServer, ApiSettings, Limits, Readiness, Token, TokenHash, TokenStore, Vitals,
+};
+use kernel::{Clock, DrainTrigger, Finding, Severity};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+
+pub(crate) const OPERATOR_TOKEN: &str = "evk_operator-token";
+pub(crate) const READER_TOKEN: &str = "evk_reader-token";
+
+/// Nothing here takes longer than a moment; a test that waits this long has failed.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+#[derive(Debug, Default)]
+pub(crate) struct FakeNode {
+    not_ready: Mutex<Option<String>>,
+    reloads: AtomicUsize,
+    refuse: Mutex<bool>,
+    held: Mutex<bool>,
+    released: Condvar,
+}
+
+impl FakeNode {
+    pub(crate) fn set_ready(&self, reason: Option<&str>) {
+        *self.not_ready.lock().unwrap() = reason.map(str::to_owned);
+    }
+    pub(crate) fn reloads(&self) -> usize {
+        self.reloads.load(Ordering::SeqCst)
+    }
+    pub(crate) fn refuse_reloads(&self) {
+        *self.refuse.lock().unwrap() = true;
+    }
+    /// Reloads do not end while the guard lives.
+    pub(crate) fn hold_reloads(self: &Arc<Self>) -> Gate {
+        *self.held.lock().unwrap() = true;
+        Gate(Arc::clone(self))
+    }
+}
+
+/// Holds reloads back until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Gate(Arc<FakeNode>);
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        *self.0.held.lock().unwrap() = false;
+        self.0.released.notify_all();
+    }
+}
+
+impl Node for FakeNode {
+    fn view(&self) -> NodeView {
+        let traffic =
+            |name: &str| TrafficView { name: name.into(), by_class: [0, 100, 0, 0, 0, 0], ..TrafficView::default() };
+        let endpoint = |name: &str| EndpointView {
+            traffic: traffic(name),
+            reason: "passed its checks".into(),
+            ..EndpointView::default()
+        };
+        NodeView {
+            version: "0.0.0".into(),
+            uptime: Duration::from_secs(10),
+            workers: 1,
+            routes: vec![traffic("shop<b>\u{1b}[31m")],
+            services: vec![ServiceView { traffic: traffic("shop"), endpoints: vec![endpoint("a:1"), endpoint("b:2")] }],
+            config: ConfigView { source: "evenkeel.toml".into(), ..ConfigView::default() },
+            ..NodeView::default()
+        }
+    }
+    fn ready(&self) -> Readiness {
+        self.not_ready.lock().unwrap().clone().map_or_else(Readiness::yes, Readiness::no)
+    }
+    fn metrics(&self, accept: &str) -> (String, String) {
+        ("text/fake; charset=utf-8".into(), format!("# accept {accept}\n"))
+    }
+    fn reload(&self) -> Result<String, Vec<Finding>> {
+        self.reloads.fetch_add(1, Ordering::SeqCst);
+        drop(self.released.wait_while(self.held.lock().unwrap(), |held| *held).unwrap());
+        if !*self.refuse.lock().unwrap() {
+            return Ok("3 routes".into());
+        }
+        Err(vec![Finding {
+            id: "unknown-key",
+            severity: Severity::Error,
+            message: "no such key".into(),
+            remedy: "remove it".into(),
+            place: None,
+            subject: None,
+        }])
+    }
+}
+
+fn tokens() -> TokenStore {
+    let token = |name: &str, text: &str, scope: &str| Token {
+        name: name.into(),
+        hash: TokenHash::of(text),
+        scopes: vec![scope.into()],
+    };
+    TokenStore::new(vec![
+        token("ops", OPERATOR_TOKEN, console::token::OPERATOR),
+        token("reader", READER_TOKEN, console::token::SERVICES_READ),
+    ])
+    .unwrap()
+}
+
+pub(crate) fn settings(require_token: bool) -> AdminSettings {
+    AdminSettings { hosts: vec!["keel.internal".into()], require_token, tokens: tokens() }
+}
+
+pub(crate) struct Admin {
+    pub(crate) addr: SocketAddr,
+    pub(crate) node: Arc<FakeNode>,
+    pub(crate) server: AdminServer,
+    pub(crate) trigger: DrainTrigger,
+    pub(crate) serving: JoinHandle<()>,
+}
+
+impl Admin {
+    pub(crate) async fn start(require_token: bool) -> Admin {
+        Admin::start_with(settings(require_token), Limits::default()).await
+    }
+
+    pub(crate) async fn start_with(settings: AdminSettings, limits: Limits) -> Admin {
+        let node = Arc::new(FakeNode::default());
+        let vitals = Vitals::new(node.clone(), Clock::manual(SystemTime::UNIX_EPOCH));
+        let server = AdminServer::new(vitals, settings, limits).unwrap();
+        let (trigger, drain) = DrainTrigger::new();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let serving = tokio::spawn(server.clone().serve(listener, drain));
+        Admin { addr, node, server, trigger, serving }
+    }
+}
+
+pub(crate) struct Api {
+    pub(crate) addr: SocketAddr,
+    pub(crate) server: ApiServer,
+    pub(crate) trigger: DrainTrigger,
+    pub(crate) serving: JoinHandle<()>,
+}
+
+impl Api {
+    pub(crate) async fn start() -> Api {
+        let vitals = Vitals::new(Arc::new(FakeNode::default()), Clock::manual(SystemTime::UNIX_EPOCH));
+        let server = ApiServer::new(vitals, ApiSettings { tokens: tokens() }, Limits::default());
+        let (trigger, drain) = DrainTrigger::new();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let serving = tokio::spawn(server.clone().serve(listener, drain));
+        Api { addr, server, trigger, serving }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    head: Vec<(String, String)>,
+    pub(crate) body: String,
+}
+
+impl Answer {
+    fn parse(bytes: &[u8]) -> Answer {
+        let text = std::str::from_utf8(bytes).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {text:?}"));
+        let mut lines = head.split("\r\n");
+        let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+        let head = lines.map(|l| l.split_once(": ").unwrap()).map(|(n, v)| (n.to_ascii_lowercase(), v.to_owned()));
+        Answer { status, head: head.collect(), body: body.to_owned() }
+    }
+    pub(crate) fn headers(&self, name: &str) -> Vec<&str> {
+        self.head.iter().filter(|(n, _)| n == name).map(|(_, v)| v.as_str()).collect()
+    }
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers(name).first().copied().unwrap_or_default()
+    }
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|e| panic!("{e}: {}", self.body))
+    }
+}
+
+pub(crate) async fn in_time<F: Future>(future: F) -> F::Output {
+    tokio::time::timeout(DEADLINE, future).await.expect("it took too long")
+}
+
+/// Waits until `true`, letting other tasks run.
+pub(crate) async fn until(holds: impl Fn() -> bool) {
+    in_time(async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    })
+    .await;
+}
+
+pub(crate) async fn connect(addr: SocketAddr) -> TcpStream {
+    in_time(TcpStream::connect(addr)).await.unwrap()
+}
+
+/// Everything until the server closes; a reset after the answer (unread request bytes) ends it as well.
+pub(crate) async fn read_to_end(mut stream: TcpStream) -> Vec<u8> {
+    let mut all = Vec::new();
+    let _reset_or_length = in_time(stream.read_to_end(&mut all)).await;
+    all
+}
+
+pub(crate) async fn ask_raw(addr: SocketAddr, bytes: &[u8]) -> Answer {
+    let mut stream = connect(addr).await;
+    in_time(stream.write_all(bytes)).await.unwrap();
+    Answer::parse(&read_to_end(stream).await)
+}
+
+/// Sends this head, asking to close, without a body.
+pub(crate) async fn ask(addr: SocketAddr, head: &str) -> Answer {
+    ask_raw(addr, format!("{head}Connection: close\r\n\r\n").as_bytes()).await
+}
+
+pub(crate) async fn get(addr: SocketAddr, path: &str) -> Answer {
+    ask(addr, &format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n")).await
+}
+
+pub(crate) fn base64(text: &str) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.encode(text)
+}
