@@ -1,0 +1,113 @@
+//! Active health checks: GET on a fresh connection, as the service's clients would reach it. One task per endpoint on
+//! the control plane; what a result means is decided by `policy::health`. The data plane only reads the outcome.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use kernel::Entropy;
+use policy::health::{Change, Health, Rule, next_delay};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::attempt::ANSWER_LIMITS;
+use crate::h1::ResponseParser;
+use crate::plan::HealthPlan;
+use crate::state::EndpointState;
+
+/// Of a check's answer, so much is read at most.
+const ANSWER_BYTES_MAX: usize = 64 * 1024;
+
+/// Why a check failed.
+#[derive(Debug, thiserror::Error)]
+enum CheckError {
+    #[error("connect failed: {0}")]
+    Connect(io::Error),
+    #[error("the connection broke: {0}")]
+    Broke(io::Error),
+    #[error("closed before an answer")]
+    Closed,
+    #[error("no answer within {0:?}")]
+    Timeout(Duration),
+    #[error("not an HTTP/1.1 answer: {0}")]
+    Malformed(crate::h1::HeadError),
+    #[error("status {0}")]
+    Status(u16),
+}
+
+/// Checks one endpoint until the task is aborted.
+pub(crate) async fn watch(service: String, endpoint: Arc<EndpointState>, plan: HealthPlan, mut entropy: Entropy) {
+    let mut health = Health::new(Rule { fall: plan.fall, rise: plan.rise });
+    if !endpoint.healthy.load(Ordering::Relaxed) {
+        // It was down before the reload: it stays down until it has risen.
+        for _ in 0..plan.fall {
+            let _known = health.observe(false);
+        }
+    }
+    // Not all at once after a start, and soon.
+    tokio::time::sleep(plan.interval.min(Duration::from_secs(1)).mul_f64(entropy.unit() / 4.0)).await;
+    loop {
+        let result = match tokio::time::timeout(plan.timeout, check(&endpoint, &plan)).await {
+            Ok(result) => result,
+            Err(_) => Err(CheckError::Timeout(plan.timeout)),
+        };
+        let change = health.observe(result.is_ok());
+        let name = &endpoint.plan.name;
+        let words = match (&result, change) {
+            (Ok(()), Some(Change::Up)) => format!("{} checks in a row passed", plan.rise),
+            (Ok(()), _) => "checks pass".to_owned(),
+            (Err(error), Some(Change::Down)) => format!("{} checks in a row failed: {error}", plan.fall),
+            (Err(error), _) => format!("last check failed: {error}"),
+        };
+        match change {
+            Some(Change::Up) => {
+                endpoint.healthy.store(true, Ordering::Relaxed);
+                tracing::info!(service, endpoint = name, reason = words, "endpoint is up");
+            }
+            Some(Change::Down) => {
+                endpoint.healthy.store(false, Ordering::Relaxed);
+                tracing::warn!(service, endpoint = name, reason = words, "endpoint is down");
+            }
+            None => {}
+        }
+        let down_and_passing = result.is_ok() && !endpoint.healthy.load(Ordering::Relaxed);
+        if !down_and_passing {
+            *endpoint.reason.lock().unwrap_or_else(PoisonError::into_inner) = words;
+        }
+        tokio::time::sleep(next_delay(plan.interval, &mut entropy)).await;
+    }
+}
+
+async fn check(endpoint: &EndpointState, plan: &HealthPlan) -> Result<(), CheckError> {
+    let mut io = connect(&endpoint.plan.addresses).await.map_err(CheckError::Connect)?;
+    let host = plan.host.as_deref().unwrap_or(&endpoint.plan.name);
+    let request =
+        format!("GET {} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: evenkeel-check\r\nConnection: close\r\n\r\n", plan.path);
+    io.write_all(request.as_bytes()).await.map_err(CheckError::Broke)?;
+    let mut parser = ResponseParser::default();
+    let mut bytes = Vec::with_capacity(2048);
+    loop {
+        let read = (&mut io).take(2048).read_buf(&mut bytes).await.map_err(CheckError::Broke)?;
+        if read == 0 || bytes.len() > ANSWER_BYTES_MAX {
+            return Err(CheckError::Closed);
+        }
+        if parser.parse(&bytes, &ANSWER_LIMITS, false).map_err(CheckError::Malformed)? {
+            let status = parser.head().status;
+            let passes = plan.expect.iter().any(|(low, high)| (*low..=*high).contains(&status));
+            return if passes { Ok(()) } else { Err(CheckError::Status(status)) };
+        }
+    }
+}
+
+async fn connect(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
+    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    for address in addresses {
+        match TcpStream::connect(address).await {
+            Ok(io) => return Ok(io),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}

@@ -1,0 +1,256 @@
+//! One client connection: waiting (without a buffer), reading a head, serving a request, and again. A connection ends
+//! when either side says so, when a request cannot be told from the next, when it is idle for too long, or on drain.
+
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use kernel::{DrainPhase, ErrorCode, Moment};
+use tokio::io::AsyncWrite;
+use tokio::net::TcpStream;
+
+use crate::buf::{BUFFER_BYTES, Buf};
+use crate::core::{Core, Scratch};
+use crate::deadlines::Deadline;
+use crate::h1::{HeadError, HeadLimits};
+use crate::plan::EdgePlan;
+use crate::problem::{self, Frame};
+use crate::request;
+
+/// While draining, a connection that has been idle for this long is closed; one that was busy just now gets the time
+/// to send the request that may be on its way.
+const DRAIN_IDLE: Duration = Duration::from_secs(1);
+/// After an answer that ends the connection early, what the client still sends is read and dropped for this long …
+const LINGER: Duration = Duration::from_secs(2);
+/// … and up to this many bytes, so that a reset does not destroy the answer on its way.
+const LINGER_BYTES: usize = 1024 * 1024;
+
+/// A client connection.
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(crate) io: TcpStream,
+    pub(crate) peer: SocketAddr,
+    pub(crate) deadline: Deadline,
+    /// Requests served on it.
+    pub(crate) requests: u64,
+}
+
+/// What comes after a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Another request.
+    Keep,
+    /// The end.
+    Close,
+    /// The end, after the client has had the time to read the answer.
+    Linger,
+}
+
+enum HeadRead {
+    Whole,
+    /// Nothing there: back to waiting.
+    Nothing,
+    Closed,
+    Refused(HeadError),
+    Timeout,
+}
+
+/// Serves a connection until it ends.
+pub(crate) async fn serve(core: Rc<Core>, io: TcpStream, peer: SocketAddr) {
+    let deadline = core.deadlines.add();
+    let mut client = Client { io, peer, deadline, requests: 0 };
+    while client.wait(&core).await {
+        // Boxed, so that a connection that waits holds none of what a request needs.
+        if Box::pin(busy(&core, &mut client)).await == Next::Close {
+            break;
+        }
+    }
+}
+
+/// Serves requests until the connection has nothing to read.
+async fn busy(core: &Rc<Core>, client: &mut Client) -> Next {
+    let mut scratch = core.take_scratch();
+    let mut buf = core.buffers.take();
+    let next = loop {
+        match read_head(core, client, &mut buf, &mut scratch).await {
+            HeadRead::Whole => {}
+            HeadRead::Nothing => break Next::Keep,
+            HeadRead::Closed => break Next::Close,
+            HeadRead::Timeout => {
+                refuse(core, client, &mut scratch, ErrorCode::RequestTimeout, "the head of the request").await;
+                break Next::Close;
+            }
+            HeadRead::Refused(error) => {
+                refuse(core, client, &mut scratch, code_of(error), &error.to_string()).await;
+                client.linger(core, &mut buf).await;
+                break Next::Close;
+            }
+        }
+        match request::serve(core, client, &mut buf, &mut scratch).await {
+            Next::Keep if buf.is_empty() => break Next::Keep,
+            Next::Keep => {}
+            Next::Close => break Next::Close,
+            Next::Linger => {
+                client.linger(core, &mut buf).await;
+                break Next::Close;
+            }
+        }
+    };
+    core.buffers.give(buf);
+    core.give_scratch(scratch);
+    next
+}
+
+/// The limits on request heads.
+pub(crate) fn head_limits(edge: &EdgePlan) -> HeadLimits {
+    HeadLimits {
+        first_line: edge.max_request_line,
+        target: edge.max_uri,
+        headers: edge.max_header_bytes,
+        lines: edge.max_headers,
+    }
+}
+
+async fn read_head(core: &Rc<Core>, client: &mut Client, buf: &mut Buf, scratch: &mut Scratch) -> HeadRead {
+    let held = core.held();
+    let edge = &held.snapshot.plan.edge;
+    let limits = head_limits(edge);
+    let most = limits.first_line + limits.headers + BUFFER_BYTES;
+    let parser = &mut scratch.request;
+    parser.reset();
+    let mut timed = false;
+    loop {
+        if !buf.is_empty() {
+            match parser.parse(buf.filled(), &limits) {
+                Ok(true) => return HeadRead::Whole,
+                Ok(false) => {}
+                Err(error) => return HeadRead::Refused(error),
+            }
+            if !timed {
+                timed = true;
+                client.deadline.set(core.clock().now() + edge.header_timeout);
+            }
+        }
+        if !buf.make_room(most) {
+            return HeadRead::Refused(HeadError::HeadersTooLarge);
+        }
+        let filled = poll_fn(|cx| match buf.poll_fill(cx, &mut client.io) {
+            Poll::Ready(result) => Poll::Ready(Some(result)),
+            // Woken for nothing: wait without a buffer.
+            Poll::Pending if buf.is_empty() => Poll::Ready(None),
+            Poll::Pending => client.deadline.poll(cx).map(|()| Some(Err(std::io::ErrorKind::TimedOut.into()))),
+        })
+        .await;
+        match filled {
+            None => return HeadRead::Nothing,
+            Some(Ok(0)) => return HeadRead::Closed,
+            Some(Ok(n)) => core.edge().bytes_in.add(n as u64),
+            Some(Err(error)) if error.kind() == std::io::ErrorKind::TimedOut => return HeadRead::Timeout,
+            Some(Err(_)) => return HeadRead::Closed,
+        }
+    }
+}
+
+/// The code that a refused head is answered with.
+fn code_of(error: HeadError) -> ErrorCode {
+    use HeadError as E;
+    match error {
+        E::FirstLineTooLong | E::TargetTooLong => ErrorCode::UriTooLong,
+        E::HeadersTooLarge | E::TooManyLines => ErrorCode::HeadersTooLarge,
+        E::Version => ErrorCode::VersionNotSupported,
+        E::NoHost | E::TwoHosts | E::BadHost | E::HostMismatch => ErrorCode::BadHost,
+        E::TwoLengths | E::BadLength | E::LengthAndCoding | E::BadCoding | E::CodingInHttp10 => {
+            ErrorCode::AmbiguousFraming
+        }
+        _ => ErrorCode::MalformedRequest,
+    }
+}
+
+/// Answers a head that is no request; the connection ends behind it.
+async fn refuse(core: &Rc<Core>, client: &mut Client, scratch: &mut Scratch, code: ErrorCode, detail: &str) {
+    core.edge().errors[code.index()].inc();
+    let frame = Frame { request_id: b"", close: true, to_head: false, http10: false };
+    scratch.answer.clear();
+    problem::write(&mut scratch.answer, frame, code, detail);
+    let until = core.clock().now() + LINGER;
+    let _sent = client.send(&scratch.answer, until).await;
+    core.commons.access.refused(core.clock(), client.peer, code, detail);
+}
+
+impl Client {
+    /// Waits until there is something to read. False: the connection is to be closed.
+    async fn wait(&mut self, core: &Core) -> bool {
+        let held = core.held();
+        let edge = &held.snapshot.plan.edge;
+        let now = core.clock().now();
+        let longest = if self.requests == 0 { edge.header_timeout } else { edge.idle_timeout };
+        drop(held);
+        self.deadline.set(now + longest);
+        poll_fn(|cx| {
+            match self.io.poll_read_ready(cx) {
+                Poll::Ready(ready) => return Poll::Ready(ready.is_ok()),
+                Poll::Pending => {}
+            }
+            if core.phase.get() >= DrainPhase::Draining {
+                self.deadline.set(self.deadline.at().min(now + DRAIN_IDLE));
+            }
+            self.deadline.poll(cx).map(|()| false)
+        })
+        .await
+    }
+
+    /// Whether the client has closed the connection; what it sends instead is kept for the next request.
+    pub(crate) fn poll_gone(&mut self, cx: &mut Context<'_>, buf: &mut Buf) -> bool {
+        while buf.make_room(BUFFER_BYTES) {
+            match buf.poll_fill(cx, &mut self.io) {
+                Poll::Pending => return false,
+                Poll::Ready(Ok(n)) if n > 0 => {}
+                Poll::Ready(_) => return true,
+            }
+        }
+        // Full of requests that wait for their turn: it is there.
+        false
+    }
+
+    /// Sends `bytes` before `until`; false if the client is gone or too slow.
+    pub(crate) async fn send(&mut self, bytes: &[u8], until: Moment) -> bool {
+        let mut at = 0;
+        self.deadline.set(until);
+        poll_fn(|cx| {
+            while at < bytes.len() {
+                match Pin::new(&mut self.io).poll_write(cx, &bytes[at..]) {
+                    Poll::Ready(Ok(n)) if n > 0 => at += n,
+                    Poll::Ready(_) => return Poll::Ready(false),
+                    Poll::Pending => return self.deadline.poll(cx).map(|()| false),
+                }
+            }
+            Poll::Ready(true)
+        })
+        .await
+    }
+
+    /// Ends our side, and reads what still comes for a short while, so that the client can read the answer.
+    async fn linger(&mut self, core: &Core, buf: &mut Buf) {
+        self.deadline.set(core.clock().now() + LINGER);
+        let mut left = LINGER_BYTES;
+        poll_fn(|cx| {
+            if Pin::new(&mut self.io).poll_shutdown(cx).is_pending() {
+                return self.deadline.poll(cx);
+            }
+            loop {
+                let all = buf.len();
+                left = left.saturating_sub(all);
+                buf.consume(all);
+                match buf.poll_fill(cx, &mut self.io) {
+                    Poll::Ready(Ok(n)) if n > 0 && left > 0 => {}
+                    Poll::Ready(_) => return Poll::Ready(()),
+                    Poll::Pending => return self.deadline.poll(cx),
+                }
+            }
+        })
+        .await;
+    }
+}

@@ -1,0 +1,175 @@
+//! The data plane as a part: started with a plan and listening sockets, reloaded with another plan, looked at, drained.
+
+use std::io;
+use std::net::TcpListener;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use arc_swap::ArcSwap;
+use kernel::metrics::{Cell64, Sharded};
+use kernel::{Clock, Drain, Entropy};
+use tokio::runtime::Handle;
+use tokio::task::AbortHandle;
+
+use crate::access::AccessSink;
+use crate::checks;
+use crate::core::{ClientCounts, Commons, Mailbox};
+use crate::inspect::{EndpointView, GatewayView, ServiceView};
+use crate::plan::{HealthPlan, Plan};
+use crate::state::{Registry, Snapshot, traffic_view};
+use crate::worker;
+
+/// The running data plane. Dropping it does not stop it: that is what the drain is for.
+#[derive(Debug)]
+pub struct Gateway {
+    pub(crate) commons: Arc<Commons>,
+    registry: Mutex<Registry>,
+    workers: Mutex<Vec<JoinHandle<io::Result<()>>>>,
+    checks: Mutex<Vec<Check>>,
+    control: Handle,
+    worker_count: usize,
+}
+
+/// A running health check and what it was started with.
+#[derive(Debug)]
+struct Check {
+    endpoint: u32,
+    plan: HealthPlan,
+    task: AbortHandle,
+}
+
+impl Gateway {
+    /// Starts `workers` workers that accept from all `listeners`. Health checks run on `control`.
+    ///
+    /// # Errors
+    /// When threads, descriptors or randomness cannot be had.
+    pub fn start(
+        plan: Plan,
+        listeners: &[TcpListener],
+        workers: usize,
+        clock: Clock,
+        drain: &Drain,
+        control: Handle,
+    ) -> io::Result<Gateway> {
+        let workers = workers.max(1);
+        let mut registry = Registry::new(workers);
+        let access = AccessSink::start()?;
+        access.configure(plan.access_log.as_ref());
+        let snapshot = registry.snapshot(plan);
+        let commons = Arc::new(Commons {
+            snapshot: ArcSwap::from_pointee(snapshot),
+            generation: AtomicU64::new(0),
+            mailboxes: (0..workers).map(|_| Mailbox::default()).collect(),
+            clock,
+            clients: ClientCounts::default(),
+            edge: Sharded::new(workers),
+            access,
+        });
+        let mut threads = Vec::new();
+        for index in 0..workers {
+            let own: Vec<TcpListener> = listeners.iter().map(TcpListener::try_clone).collect::<io::Result<_>>()?;
+            let (commons, drain) = (commons.clone(), drain.clone());
+            let run = move || worker::run(index, commons, own, drain);
+            threads.push(std::thread::Builder::new().name(format!("worker-{index}")).spawn(run)?);
+        }
+        let gateway = Gateway {
+            commons,
+            registry: Mutex::new(registry),
+            workers: Mutex::new(threads),
+            checks: Mutex::default(),
+            control,
+            worker_count: workers,
+        };
+        gateway.start_checks(&gateway.commons.snapshot.load())?;
+        Ok(gateway)
+    }
+
+    /// Goes on with another plan: requests from now on follow it, those that have begun end under the old one.
+    ///
+    /// # Errors
+    /// When the operating system has no randomness; the plan is in force all the same.
+    pub fn apply(&self, plan: Plan) -> io::Result<()> {
+        let access = plan.access_log.clone();
+        let snapshot = {
+            let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+            let snapshot = Arc::new(registry.snapshot(plan));
+            self.commons.snapshot.store(snapshot.clone());
+            self.commons.generation.store(snapshot.generation, Ordering::Release);
+            snapshot
+        };
+        self.commons.access.configure(access.as_ref());
+        self.start_checks(&snapshot)
+    }
+
+    /// Starts the checks that are new, keeps those that are as they were, ends the others.
+    fn start_checks(&self, snapshot: &Snapshot) -> io::Result<()> {
+        let mut running = self.checks.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut before = std::mem::take(&mut *running);
+        for (service, endpoints) in snapshot.plan.services.iter().zip(&snapshot.endpoints) {
+            let Some(plan) = &service.health else { continue };
+            for endpoint in endpoints {
+                let same = before.iter().position(|c| c.endpoint == endpoint.id && c.plan == *plan);
+                let check = match same {
+                    Some(at) => before.swap_remove(at),
+                    None => {
+                        let entropy = Entropy::from_os().map_err(io::Error::other)?;
+                        let watch = checks::watch(service.name.clone(), endpoint.clone(), plan.clone(), entropy);
+                        let task = self.control.spawn(watch).abort_handle();
+                        Check { endpoint: endpoint.id, plan: plan.clone(), task }
+                    }
+                };
+                running.push(check);
+            }
+        }
+        before.iter().for_each(|c| c.task.abort());
+        Ok(())
+    }
+
+    /// Opens log files anew, after a rotation.
+    pub fn reopen_logs(&self) {
+        self.commons.access.reopen();
+    }
+
+    /// Waits until every worker has ended (which the drain brings about), and for the log. Blocks.
+    pub fn join(&self) {
+        let workers = std::mem::take(&mut *self.workers.lock().unwrap_or_else(PoisonError::into_inner));
+        for worker in workers {
+            match worker.join() {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::error!(%error, "a worker ended with an error"),
+                Err(_) => tracing::error!("a worker panicked"),
+            }
+        }
+        self.checks.lock().unwrap_or_else(PoisonError::into_inner).drain(..).for_each(|c| c.task.abort());
+        self.commons.access.flush();
+    }
+
+    /// How things are.
+    pub fn view(&self) -> GatewayView {
+        let snapshot = self.commons.snapshot.load();
+        let services = snapshot.services.iter().zip(&snapshot.endpoints);
+        GatewayView {
+            workers: self.worker_count,
+            connections: self.commons.clients.total().max(0).unsigned_abs(),
+            reloads: snapshot.generation,
+            routes: snapshot.routes.iter().map(|r| traffic_view(&r.name, &r.traffic)).collect(),
+            services: services
+                .map(|(service, endpoints)| ServiceView {
+                    traffic: traffic_view(&service.name, &service.traffic),
+                    endpoints: endpoints
+                        .iter()
+                        .map(|e| EndpointView {
+                            traffic: traffic_view(&e.plan.name, &e.traffic),
+                            healthy: e.healthy.load(Ordering::Relaxed),
+                            reason: e.reason.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+                            connections: u64::from(e.queue.open()),
+                            idle: e.idle_total(),
+                            connect_failures: e.links.sum(|l| Cell64::get(&l.connect_failures)),
+                        })
+                        .collect(),
+                })
+                .collect(),
+        }
+    }
+}

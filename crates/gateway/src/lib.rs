@@ -1,0 +1,37 @@
+//! The HTTP data plane: a strict, fast HTTP/1.1 relay in front of services.
+//!
+//! [`Gateway`] is the part: started with a [`Plan`] and listening sockets, reloaded with another plan, drained by the
+//! process's one signal. [`h1`] is the protocol, sans I/O. Everything between is private: workers that own their
+//! connections ([`worker`](crate)), the pool of upstream connections, one request's way.
+//!
+//! Absent on purpose: configuration files (the plan is given), any store, TLS and HTTP/2 (not built yet).
+
+mod access;
+mod attempt;
+mod buf;
+mod checks;
+mod collect;
+mod conn;
+mod core;
+mod deadlines;
+mod decide;
+mod facts;
+mod forward;
+mod gateway;
+pub mod h1;
+pub mod inspect;
+mod pace;
+pub mod plan;
+mod pool;
+mod problem;
+mod queue;
+mod relay;
+mod request;
+mod state;
+mod tunnel;
+mod upload;
+mod worker;
+
+pub use gateway::Gateway;
+pub use inspect::GatewayView;
+pub use plan::Plan;

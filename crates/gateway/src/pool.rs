@@ -1,0 +1,387 @@
+//! Connections to endpoints: idle ones of this worker first, then a new one, then a place in the endpoint's line.
+//!
+//! - The newest idle connection is used first, so that surplus ones grow old and are closed.
+//! - An idle connection is watched: when the endpoint closes it, that is seen at once, and how long it had been idle is
+//!   remembered as the endpoint's idle timeout. None is used beyond that age, and what must not be repeated (a POST)
+//!   not even near it (`policy::keepalive`).
+//! - When all connections that an endpoint may have are open, a request stands in line; a connection that gets free on
+//!   any worker goes to the one who has waited longest, and workers with idle connections are asked to hand one over.
+//! - A server with few threads serves one connection per thread until it closes, so a new connection may starve
+//!   behind our idle ones without any limit being configured. A first request that waits far longer than usual says so
+//!   ([`EndpointState::starving`]): idle connections to that endpoint are then closed, and used ones not kept.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use kernel::Moment;
+use policy::keepalive;
+use tokio::net::TcpStream;
+
+use crate::buf::Buf;
+use crate::core::{Core, Want};
+use crate::deadlines::Deadline;
+use crate::plan::ServicePlan;
+use crate::queue::{Grant, Slot};
+use crate::state::EndpointState;
+
+/// One connection to an endpoint, in use.
+#[derive(Debug)]
+pub(crate) struct UpConn {
+    pub(crate) io: TcpStream,
+    pub(crate) buf: Option<Buf>,
+    /// Whether it has answered a request before.
+    pub(crate) reused: bool,
+    /// What the endpoint announced with `Keep-Alive: timeout=`.
+    pub(crate) announced: Option<Duration>,
+    pub(crate) slot: Slot,
+}
+
+#[derive(Debug)]
+struct Idle {
+    io: TcpStream,
+    slot: Slot,
+    since: Moment,
+    /// It is closed then at the latest.
+    until: Moment,
+    announced: Option<Duration>,
+}
+
+/// The idle connections of one worker.
+#[derive(Debug, Default)]
+pub(crate) struct Pool {
+    /// By endpoint id; the newest is last.
+    idle: RefCell<HashMap<u32, Vec<Idle>>>,
+    watcher: RefCell<Option<Waker>>,
+    /// Set when a watched connection stirred.
+    stirred: Cell<bool>,
+}
+
+/// Which idle connections will do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reuse {
+    /// Any: the request may be repeated on a new connection.
+    Any,
+    /// Only one that is surely not about to be closed.
+    Sure,
+    /// None: a new connection is wanted.
+    Never,
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AcquireError {
+    #[error("connect failed: {0}")]
+    Connect(#[source] io::Error),
+    #[error("connecting took longer than {0:?}")]
+    ConnectTimeout(Duration),
+    #[error("every connection is in use and the request's time is up")]
+    Saturated,
+    #[error("the request's time is up")]
+    Deadline,
+}
+
+impl Pool {
+    /// The newest idle connection to `endpoint` that will do. Dead ones found on the way are closed.
+    fn checkout(&self, core: &Core, endpoint: &EndpointState, service: &ServicePlan, reuse: Reuse) -> Option<UpConn> {
+        let mut idle = self.idle.borrow_mut();
+        let list = idle.get_mut(&endpoint.id)?;
+        if list.is_empty() {
+            return None;
+        }
+        let now = core.clock().now();
+        let mut found = None;
+        while let Some(conn) = list.last_mut() {
+            if !is_quiet(&mut conn.io, &mut Context::from_waker(Waker::noop())) {
+                endpoint.saw_idle_close(now.since(conn.since), now);
+                list.pop();
+                continue;
+            }
+            let limit = endpoint.idle_limit(service.idle_timeout, conn.announced);
+            if keepalive::may_reuse(now.since(conn.since), limit, reuse == Reuse::Any) {
+                found = list.pop();
+            }
+            // Those below are older: they will not do either, and the sweep closes them in time.
+            break;
+        }
+        endpoint.idle[core.index].store(list.len() as u32, Ordering::SeqCst);
+        let conn = found?;
+        core.commons_links(endpoint).reused.inc();
+        Some(UpConn { io: conn.io, buf: None, reused: true, announced: conn.announced, slot: conn.slot })
+    }
+
+    /// Keeps a connection whose answer is complete, hands it to who waits for it, or closes it.
+    pub(crate) fn release(&self, core: &Core, service: &ServicePlan, mut conn: UpConn) {
+        if let Some(buf) = conn.buf.take() {
+            let clean = buf.is_empty();
+            core.buffers.give(buf);
+            if !clean {
+                return;
+            }
+        }
+        let endpoint = conn.slot.endpoint().clone();
+        if endpoint.starving.load(Ordering::Relaxed) > 0 {
+            return;
+        }
+        if endpoint.queue.has_waiters() {
+            hand_over(core, &endpoint, conn.io, conn.slot);
+            return;
+        }
+        {
+            let waker = self.watcher.borrow();
+            let waker = waker.as_ref().unwrap_or(Waker::noop());
+            if !is_quiet(&mut conn.io, &mut Context::from_waker(waker)) {
+                return;
+            }
+        }
+        let now = core.clock().now();
+        let until = now + endpoint.idle_limit(service.idle_timeout, conn.announced);
+        let mut idle = self.idle.borrow_mut();
+        let list = idle.entry(endpoint.id).or_default();
+        if list.len() >= service.max_idle as usize {
+            return;
+        }
+        list.push(Idle { io: conn.io, slot: conn.slot, since: now, until, announced: conn.announced });
+        endpoint.idle[core.index].store(list.len() as u32, Ordering::SeqCst);
+        drop(idle);
+        // Whoever came to stand in line since the look above has seen the count or is seen now.
+        if endpoint.queue.has_waiters() {
+            self.spare(core, endpoint.id);
+        }
+    }
+
+    /// Hands one idle connection to whoever waits in the endpoint's line.
+    fn spare(&self, core: &Core, endpoint: u32) {
+        let mut idle = self.idle.borrow_mut();
+        let Some(list) = idle.get_mut(&endpoint) else { return };
+        let Some(conn) = list.pop() else { return };
+        let state = conn.slot.endpoint().clone();
+        state.idle[core.index].store(list.len() as u32, Ordering::SeqCst);
+        drop(idle);
+        hand_over(core, &state, conn.io, conn.slot);
+    }
+
+    /// Does what another worker asked for.
+    pub(crate) fn serve(&self, core: &Core, endpoint: u32, want: Want) {
+        match want {
+            Want::Spare => self.spare(core, endpoint),
+            Want::CloseIdle => {
+                let list = self.idle.borrow_mut().remove(&endpoint);
+                if let Some(first) = list.as_ref().and_then(|l| l.first()) {
+                    first.slot.endpoint().idle[core.index].store(0, Ordering::SeqCst);
+                }
+            }
+        }
+    }
+
+    /// Closes what is too old or was closed by the other side. Runs when a connection stirs, and about each second.
+    pub(crate) fn sweep(&self, core: &Core, now: Moment) {
+        let waker = self.watcher.borrow().clone();
+        let waker = waker.as_ref().unwrap_or(Waker::noop());
+        let mut gone = Vec::new();
+        self.idle.borrow_mut().retain(|_, list| {
+            let before = list.len();
+            let endpoint = list.first().map(|c| c.slot.endpoint().clone());
+            let mut kept = Vec::with_capacity(before);
+            for mut conn in list.drain(..) {
+                if conn.until <= now {
+                    gone.push(conn);
+                } else if is_quiet(&mut conn.io, &mut Context::from_waker(waker)) {
+                    kept.push(conn);
+                } else {
+                    conn.slot.endpoint().saw_idle_close(now.since(conn.since), now);
+                    gone.push(conn);
+                }
+            }
+            *list = kept;
+            if let Some(endpoint) = endpoint {
+                endpoint.idle[core.index].store(list.len() as u32, Ordering::SeqCst);
+            }
+            !list.is_empty()
+        });
+        // Dropped outside of the borrow: a slot that is given back may look into the pool.
+        drop(gone);
+    }
+
+    /// Waits until an idle connection stirs. One task of the worker loops over this and [`Pool::sweep`].
+    pub(crate) async fn stirred(&self) {
+        self.stirred.set(false);
+        poll_fn(|cx| {
+            let known = self.watcher.borrow().as_ref().is_some_and(|w| w.will_wake(cx.waker()));
+            if !known {
+                *self.watcher.borrow_mut() = Some(cx.waker().clone());
+            }
+            if self.stirred.replace(true) { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+}
+
+/// Whether an idle connection is open and has nothing to say. Registers the waker for when that changes.
+fn is_quiet(io: &mut TcpStream, cx: &mut Context<'_>) -> bool {
+    loop {
+        match io.poll_read_ready(cx) {
+            Poll::Pending => return true,
+            Poll::Ready(Err(_)) => return false,
+            Poll::Ready(Ok(())) => match io.try_read(&mut [0; 1]) {
+                // Readiness was left over from the last read; the failed read has cleared it.
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                // The end, an error, or bytes that nobody asked for.
+                _ => return false,
+            },
+        }
+    }
+}
+
+/// Gives a connection to the first in line, who may live on another worker; closes it if that fails.
+fn hand_over(core: &Core, endpoint: &EndpointState, io: TcpStream, slot: Slot) {
+    if let Ok(io) = io.into_std() {
+        core.commons_links(endpoint).handed_over.inc();
+        // If the line is empty by now, the connection is closed: a rare race, and nothing is lost by it.
+        drop(endpoint.offer(Grant::Connection(io, slot)));
+    }
+}
+
+impl Core {
+    /// This worker's counters of an endpoint's connections.
+    #[inline]
+    pub(crate) fn commons_links<'a>(&self, endpoint: &'a EndpointState) -> &'a crate::state::LinkCells {
+        endpoint.links.shard(self.index)
+    }
+
+    /// A connection to `endpoint` before `until`: an idle one, a new one, or one that is handed over.
+    pub(crate) async fn acquire(
+        self: &Rc<Self>,
+        endpoint: &Arc<EndpointState>,
+        service: &ServicePlan,
+        reuse: Reuse,
+        deadline: &Deadline,
+        until: Moment,
+    ) -> Result<UpConn, AcquireError> {
+        if reuse != Reuse::Never {
+            if let Some(conn) = self.pool.checkout(self, endpoint, service, reuse) {
+                return Ok(conn);
+            }
+        }
+        let slot = match endpoint.try_slot() {
+            Some(slot) => slot,
+            None => match self.stand_in_line(endpoint, service, reuse, deadline, until).await? {
+                Ok(conn) => return Ok(conn),
+                Err(slot) => slot,
+            },
+        };
+        self.connect(slot, service, deadline, until).await
+    }
+
+    /// Waits for a connection or for the right to open one.
+    async fn stand_in_line(
+        &self,
+        endpoint: &Arc<EndpointState>,
+        service: &ServicePlan,
+        reuse: Reuse,
+        deadline: &Deadline,
+        until: Moment,
+    ) -> Result<Result<UpConn, Slot>, AcquireError> {
+        let mut place = endpoint.stand_in_line().ok_or(AcquireError::Saturated)?;
+        // The place is announced: what gets free from here on comes to us. What was free already is looked for.
+        if reuse != Reuse::Never {
+            if let Some(conn) = self.pool.checkout(self, endpoint, service, reuse) {
+                return Ok(Ok(conn));
+            }
+        }
+        if let Some(slot) = endpoint.try_slot() {
+            return Ok(Err(slot));
+        }
+        for (worker, idle) in endpoint.idle.iter().enumerate() {
+            if idle.load(Ordering::SeqCst) > 0 {
+                self.commons.mailboxes[worker].post(endpoint.id, Want::Spare);
+                break;
+            }
+        }
+        deadline.set(until);
+        let granted = within(deadline, place.granted()).await.map_err(|()| AcquireError::Saturated)?;
+        match granted {
+            None => Err(AcquireError::Saturated),
+            Some(Grant::Slot(slot)) => Ok(Err(slot)),
+            Some(Grant::Connection(io, slot)) => {
+                let mut io = TcpStream::from_std(io).map_err(AcquireError::Connect)?;
+                if reuse == Reuse::Never || !is_quiet(&mut io, &mut Context::from_waker(Waker::noop())) {
+                    return Ok(Err(slot));
+                }
+                Ok(Ok(UpConn { io, buf: None, reused: true, announced: None, slot }))
+            }
+        }
+    }
+
+    /// Opens a connection, trying the endpoint's addresses in order.
+    async fn connect(
+        &self,
+        slot: Slot,
+        service: &ServicePlan,
+        deadline: &Deadline,
+        until: Moment,
+    ) -> Result<UpConn, AcquireError> {
+        let now = self.clock().now();
+        let connect_until = now + service.connect_timeout;
+        deadline.set(connect_until.min(until));
+        let endpoint = slot.endpoint().clone();
+        let links = self.commons_links(&endpoint);
+        match within(deadline, connect_any(&endpoint.plan.addresses)).await {
+            Ok(Ok(io)) => {
+                links.opened.inc();
+                Ok(UpConn { io, buf: None, reused: false, announced: None, slot })
+            }
+            Ok(Err(error)) => {
+                links.connect_failures.inc();
+                Err(AcquireError::Connect(error))
+            }
+            Err(()) if connect_until <= until => {
+                links.connect_failures.inc();
+                Err(AcquireError::ConnectTimeout(service.connect_timeout))
+            }
+            Err(()) => Err(AcquireError::Deadline),
+        }
+    }
+
+    /// Asks every worker to close its idle connections to `endpoint`.
+    pub(crate) fn close_idle_everywhere(&self, endpoint: &EndpointState) {
+        for (worker, idle) in endpoint.idle.iter().enumerate() {
+            if idle.load(Ordering::SeqCst) > 0 {
+                self.commons.mailboxes[worker].post(endpoint.id, Want::CloseIdle);
+            }
+        }
+    }
+}
+
+async fn connect_any(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
+    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    for address in addresses {
+        match TcpStream::connect(address).await {
+            Ok(io) => {
+                io.set_nodelay(true)?;
+                return Ok(io);
+            }
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// `future`, or `Err` once the deadline has passed. The deadline must have been set.
+pub(crate) async fn within<F: Future>(deadline: &Deadline, future: F) -> Result<F::Output, ()> {
+    let mut future = std::pin::pin!(future);
+    poll_fn(|cx| {
+        if let Poll::Ready(output) = future.as_mut().poll(cx) {
+            return Poll::Ready(Ok(output));
+        }
+        deadline.poll(cx).map(|()| Err(()))
+    })
+    .await
+}

@@ -1,0 +1,258 @@
+//! What the data plane knows beyond its plan: the state of endpoints, and counters. It outlives a reload as long as the
+//! name stays; a [`Snapshot`] joins one plan with the states that it speaks of.
+//!
+//! A worker takes a snapshot once per request. Endpoint state is shared by all workers and made of atomics, each
+//! updated in one step; counters are sharded, one writer each.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use kernel::Moment;
+use kernel::metrics::{Cell64, Latency, LatencySum, Sharded};
+use policy::keepalive::IdleMemory;
+
+use crate::inspect::TrafficView;
+use crate::plan::{EndpointPlan, Plan};
+use crate::queue::WaitQueue;
+
+/// One plan and the states of what it names.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    pub(crate) plan: Plan,
+    /// In the order of `plan.routes`.
+    pub(crate) routes: Vec<Arc<RouteState>>,
+    /// In the order of `plan.services`.
+    pub(crate) services: Vec<Arc<ServiceState>>,
+    /// In the order of each service's endpoints.
+    pub(crate) endpoints: Vec<Vec<Arc<EndpointState>>>,
+    /// 0 for the first plan, then one more with each.
+    pub(crate) generation: u64,
+}
+
+/// Counters of a route.
+#[derive(Debug)]
+pub(crate) struct RouteState {
+    pub(crate) name: String,
+    pub(crate) traffic: Sharded<Traffic>,
+}
+
+/// Counters of a service.
+#[derive(Debug)]
+pub(crate) struct ServiceState {
+    pub(crate) name: String,
+    pub(crate) traffic: Sharded<Traffic>,
+}
+
+/// State and counters of an endpoint.
+#[derive(Debug)]
+pub(crate) struct EndpointState {
+    /// Unique in the process.
+    pub(crate) id: u32,
+    pub(crate) plan: EndpointPlan,
+    pub(crate) traffic: Sharded<Traffic>,
+    pub(crate) links: Sharded<LinkCells>,
+    /// What active checks say.
+    pub(crate) healthy: AtomicBool,
+    /// Why, in words.
+    pub(crate) reason: Mutex<String>,
+    /// Attempts that have not ended.
+    pub(crate) in_flight: AtomicU32,
+    /// Connections, and who waits for one.
+    pub(crate) queue: WaitQueue,
+    /// Idle connections, by worker.
+    pub(crate) idle: Box<[AtomicU32]>,
+    /// First requests on new connections that have waited far longer than usual for their first byte.
+    pub(crate) starving: AtomicU32,
+    /// Usual time to the first byte on a connection that has answered before, in microseconds; 0: not known.
+    typical_us: AtomicU64,
+    /// How long idle connections live at the other end, as far as seen.
+    memory: Mutex<IdleMemory>,
+    /// The same as one number for the hot path: nanoseconds; `u64::MAX`: nothing seen.
+    learned_idle: AtomicU64,
+}
+
+/// What flowed through a route, service or endpoint on one worker.
+#[derive(Debug, Default)]
+pub(crate) struct Traffic {
+    /// 1xx, 2xx, 3xx, 4xx, 5xx, no answer.
+    pub(crate) by_class: [Cell64; 6],
+    pub(crate) started: Cell64,
+    pub(crate) latency: Latency,
+}
+
+/// What happened to an endpoint's connections on one worker.
+#[derive(Debug, Default)]
+pub(crate) struct LinkCells {
+    pub(crate) opened: Cell64,
+    pub(crate) reused: Cell64,
+    pub(crate) connect_failures: Cell64,
+    pub(crate) stale_retries: Cell64,
+    pub(crate) handed_over: Cell64,
+}
+
+/// Class index of "no answer".
+pub(crate) const NO_ANSWER: usize = 5;
+
+impl Traffic {
+    /// Counts a request that ended with `class` (see [`class_of`]) after `us` microseconds.
+    #[inline]
+    pub(crate) fn ended(&self, class: usize, us: u64) {
+        self.by_class[class].inc();
+        self.latency.observe(us);
+    }
+}
+
+/// Class index of a status; 0 is [`NO_ANSWER`].
+#[inline]
+pub(crate) fn class_of(status: u16) -> usize {
+    match status {
+        100..=599 => status as usize / 100 - 1,
+        _ => NO_ANSWER,
+    }
+}
+
+/// The sum of the shards.
+pub(crate) fn traffic_view(name: &str, traffic: &Sharded<Traffic>) -> TrafficView {
+    let mut view = TrafficView { name: name.to_owned(), ..TrafficView::default() };
+    let (mut started, mut latency) = (0, LatencySum::default());
+    for shard in traffic.iter() {
+        // Ends before starts, so that the difference is never negative.
+        for (total, cell) in view.by_class.iter_mut().zip(&shard.by_class) {
+            *total += cell.get();
+        }
+        shard.latency.add_to(&mut latency);
+        started += shard.started.get();
+    }
+    view.latency = latency;
+    view.in_flight = started.saturating_sub(view.total());
+    view
+}
+
+impl EndpointState {
+    fn new(id: u32, plan: EndpointPlan, workers: usize, max_connections: u32) -> EndpointState {
+        EndpointState {
+            id,
+            plan,
+            traffic: Sharded::new(workers),
+            links: Sharded::new(workers),
+            healthy: AtomicBool::new(true),
+            reason: Mutex::new("not checked".to_owned()),
+            in_flight: AtomicU32::new(0),
+            queue: WaitQueue::new(max_connections),
+            idle: (0..workers).map(|_| AtomicU32::new(0)).collect(),
+            starving: AtomicU32::new(0),
+            typical_us: AtomicU64::new(0),
+            memory: Mutex::default(),
+            learned_idle: AtomicU64::new(u64::MAX),
+        }
+    }
+
+    /// Idle connections of all workers.
+    pub(crate) fn idle_total(&self) -> u64 {
+        self.idle.iter().map(|n| u64::from(n.load(Ordering::Relaxed))).sum()
+    }
+
+    /// How long an idle connection may be kept: configured, or shorter if the endpoint was seen to close earlier.
+    pub(crate) fn idle_limit(&self, configured: Duration, announced: Option<Duration>) -> Duration {
+        let learned = Duration::from_nanos(self.learned_idle.load(Ordering::Relaxed));
+        configured.min(learned).min(announced.unwrap_or(Duration::MAX))
+    }
+
+    /// The endpoint closed a connection that had been idle for `idle_for`.
+    pub(crate) fn saw_idle_close(&self, idle_for: Duration, now: Moment) {
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        memory.observe_close(idle_for, now);
+        let limit = memory.limit(Duration::MAX, None, now);
+        self.learned_idle.store(u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// Time to the first byte on a connection that had answered before: moves the usual time by a sixteenth.
+    #[inline]
+    pub(crate) fn saw_first_byte(&self, us: u64) {
+        // Two workers may overwrite each other's step; the value is a smoothed guess either way.
+        let old = self.typical_us.load(Ordering::Relaxed);
+        let new = if old == 0 { us.max(1) } else { old - old / 16 + us / 16 };
+        self.typical_us.store(new.max(1), Ordering::Relaxed);
+    }
+
+    /// After how long without a first byte a new connection counts as starving: four times the usual, at least 100 ms.
+    pub(crate) fn starving_after(&self) -> Duration {
+        Duration::from_micros(self.typical_us.load(Ordering::Relaxed).saturating_mul(4)).max(Duration::from_millis(100))
+    }
+}
+
+/// Finds the states that a plan speaks of, and makes those that are new.
+#[derive(Debug)]
+pub(crate) struct Registry {
+    workers: usize,
+    next_id: u32,
+    generation: u64,
+    routes: HashMap<String, Arc<RouteState>>,
+    services: HashMap<String, Arc<ServiceState>>,
+    endpoints: HashMap<(String, String), Arc<EndpointState>>,
+}
+
+impl Registry {
+    pub(crate) fn new(workers: usize) -> Registry {
+        Registry {
+            workers,
+            next_id: 0,
+            generation: 0,
+            routes: HashMap::new(),
+            services: HashMap::new(),
+            endpoints: HashMap::new(),
+        }
+    }
+
+    /// Joins `plan` with its states. States of names that are gone are forgotten here; requests that still use them
+    /// hold them until they end. An endpoint whose addresses changed is a new endpoint.
+    pub(crate) fn snapshot(&mut self, plan: Plan) -> Snapshot {
+        let workers = self.workers;
+        let routes: Vec<_> = plan
+            .routes
+            .iter()
+            .map(|r| {
+                let new = || RouteState { name: r.name.clone(), traffic: Sharded::new(workers) };
+                self.routes.get(&r.name).cloned().unwrap_or_else(|| Arc::new(new()))
+            })
+            .collect();
+        let services: Vec<_> = plan
+            .services
+            .iter()
+            .map(|s| {
+                let new = || ServiceState { name: s.name.clone(), traffic: Sharded::new(workers) };
+                self.services.get(&s.name).cloned().unwrap_or_else(|| Arc::new(new()))
+            })
+            .collect();
+        let mut kept = HashMap::new();
+        let mut endpoints = Vec::new();
+        for service in &plan.services {
+            let mut of_service = Vec::new();
+            for endpoint in &service.endpoints {
+                let key = (service.name.clone(), endpoint.name.clone());
+                let known = self.endpoints.get(&key).filter(|e| e.plan == *endpoint).cloned();
+                let state = known.unwrap_or_else(|| {
+                    self.next_id += 1;
+                    Arc::new(EndpointState::new(self.next_id, endpoint.clone(), workers, service.max_connections))
+                });
+                state.queue.set_limit(service.max_connections);
+                if service.health.is_none() {
+                    state.healthy.store(true, Ordering::Relaxed);
+                    *state.reason.lock().unwrap_or_else(PoisonError::into_inner) = "not checked".to_owned();
+                }
+                kept.insert(key, state.clone());
+                of_service.push(state);
+            }
+            endpoints.push(of_service);
+        }
+        self.endpoints = kept;
+        self.routes = routes.iter().map(|r| (r.name.clone(), r.clone())).collect();
+        self.services = services.iter().map(|s| (s.name.clone(), s.clone())).collect();
+        let generation = self.generation;
+        self.generation += 1;
+        Snapshot { plan, routes, services, endpoints, generation }
+    }
+}

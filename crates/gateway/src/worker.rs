@@ -1,0 +1,189 @@
+//! One worker: a thread with a runtime of its own that accepts, serves and ends connections. Workers share nothing but
+//! atomics and the endpoint's line; all accept from the same listening sockets.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener as StdListener};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use kernel::{Drain, DrainPhase, Entropy, ErrorCode};
+use policy::net::client_key;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+
+use crate::conn;
+use crate::core::{Commons, Core};
+use crate::problem::{self, Frame};
+
+/// Connections accepted in a row before others get their turn: a burst is then spread over the workers.
+const ACCEPT_BURST: u32 = 16;
+/// How long accepting rests when the process is out of descriptors or memory.
+const ACCEPT_REST: Duration = Duration::from_millis(50);
+
+/// Runs worker `index` until the drain has ended. Call it on a thread of its own.
+///
+/// # Errors
+/// When the runtime or the listeners cannot be set up.
+pub(crate) fn run(index: usize, commons: Arc<Commons>, listeners: Vec<StdListener>, drain: Drain) -> io::Result<()> {
+    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
+    let entropy = Entropy::from_os().map_err(io::Error::other)?;
+    runtime.block_on(async {
+        let core = Core::new(index, commons, entropy);
+        let ended = Rc::new(Notify::new());
+        let mut accepting = Vec::new();
+        for listener in listeners {
+            listener.set_nonblocking(true)?;
+            let listener = TcpListener::from_std(listener)?;
+            accepting.push(tokio::task::spawn_local(accept(core.clone(), listener, drain.clone(), ended.clone())));
+        }
+        spawn_upkeep(&core);
+        live(&core, drain, accepting, &ended).await;
+        Ok(())
+    })
+}
+
+/// Follows the drain to its end, or to the end of the last connection.
+async fn live(core: &Rc<Core>, mut drain: Drain, accepting: Vec<JoinHandle<()>>, ended: &Notify) {
+    for phase in [DrainPhase::Announced, DrainPhase::Draining] {
+        drain.reached(phase).await;
+        core.phase.set(drain.phase().max(phase));
+    }
+    // Idle connections end now or soon; each looks at the phase when it is woken.
+    core.deadlines.wake_all();
+    for accept in accepting {
+        // It ends by itself once the queue is empty; a panic in it has ended it already.
+        let _ended = accept.await.is_ok();
+    }
+    while core.connections.get() > 0 {
+        tokio::select! {
+            () = ended.notified() => {}
+            () = drain.reached(DrainPhase::Closed) => break,
+        }
+    }
+}
+
+/// The tasks that keep deadlines, idle connections and requests of other workers.
+fn spawn_upkeep(core: &Rc<Core>) {
+    let sweeper = core.clone();
+    let deadlines = core.deadlines.clone();
+    tokio::task::spawn_local(async move {
+        let mut swept = kernel::Moment::ZERO;
+        deadlines
+            .run(move |now| {
+                if now.since(swept) >= Duration::from_millis(500) {
+                    swept = now;
+                    sweeper.pool.sweep(&sweeper, now);
+                }
+            })
+            .await;
+    });
+    let watcher = core.clone();
+    tokio::task::spawn_local(async move {
+        loop {
+            watcher.pool.stirred().await;
+            let now = watcher.clock().now();
+            watcher.pool.sweep(&watcher, now);
+        }
+    });
+    let clerk = core.clone();
+    tokio::task::spawn_local(async move {
+        loop {
+            let wants = clerk.commons.mailboxes[clerk.index].take().await;
+            for (endpoint, want) in wants {
+                clerk.pool.serve(&clerk, endpoint, want);
+            }
+        }
+    });
+}
+
+/// Accepts until the drain begins, then takes what is still in the queue and closes the listener.
+async fn accept(core: Rc<Core>, listener: TcpListener, mut drain: Drain, ended: Rc<Notify>) {
+    let mut burst = 0;
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = drain.reached(DrainPhase::Draining) => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((io, peer)) => take(&core, io, peer, &ended),
+            Err(error) => {
+                if is_exhaustion(&error) {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_REST).await;
+                }
+            }
+        }
+        burst += 1;
+        if burst >= ACCEPT_BURST {
+            burst = 0;
+            tokio::task::yield_now().await;
+        }
+    }
+    let mut cx = Context::from_waker(Waker::noop());
+    while let Poll::Ready(Ok((io, peer))) = listener.poll_accept(&mut cx) {
+        take(&core, io, peer, &ended);
+    }
+}
+
+/// Errors of the process, not of the one connection (which went away before it was accepted).
+fn is_exhaustion(error: &io::Error) -> bool {
+    !matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
+    )
+}
+
+/// Counts a connection as long as it lives.
+struct Counted {
+    core: Rc<Core>,
+    client: IpAddr,
+    ended: Rc<Notify>,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.core.commons.clients.leave(self.client);
+        self.core.edge().closed.inc();
+        self.core.connections.set(self.core.connections.get() - 1);
+        if self.core.phase.get() >= DrainPhase::Draining {
+            self.ended.notify_one();
+        }
+    }
+}
+
+fn take(core: &Rc<Core>, io: TcpStream, peer: SocketAddr, ended: &Rc<Notify>) {
+    let held = core.held();
+    let edge = &held.snapshot.plan.edge;
+    let client = client_key(peer.ip());
+    core.edge().accepted.inc();
+    if let Err(code) = core.commons.clients.enter(client, edge.max_connections, edge.max_connections_per_client) {
+        core.edge().closed.inc();
+        turn_away(core, &io, peer, code);
+        return;
+    }
+    core.connections.set(core.connections.get() + 1);
+    let counted = Counted { core: core.clone(), client, ended: ended.clone() };
+    // An error here means that the client is gone already; the first read will say so.
+    let _set = io.set_nodelay(true).is_ok();
+    let core = core.clone();
+    tokio::task::spawn_local(async move {
+        let _counted = counted;
+        conn::serve(core, io, peer).await;
+    });
+}
+
+/// Answers a connection beyond the limits without reading from it.
+fn turn_away(core: &Core, io: &TcpStream, peer: SocketAddr, code: ErrorCode) {
+    core.edge().errors[code.index()].inc();
+    let mut answer = Vec::new();
+    let frame = Frame { request_id: b"", close: true, to_head: false, http10: false };
+    problem::write(&mut answer, frame, code, "try again in a moment");
+    // A fresh socket takes this much at once, or the client is gone.
+    let _sent = io.try_write(&answer).is_ok();
+    tracing::debug!(%peer, code = code.code(), "turned a connection away");
+}
