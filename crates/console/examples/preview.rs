@@ -33,7 +33,12 @@ fn traffic(name: &str, per_second: f64, failing: f64, typical_us: u64, seconds: 
         *n = *n * total / 1000;
     }
     let by_class = [0, total - failed - total / 50, total / 100, total / 100, failed, 0];
-    TrafficView { name: name.to_owned(), by_class, latency: sum, in_flight: (per_second / 90.0) as u64 }
+    TrafficView {
+        name: name.to_owned(),
+        by_class,
+        latency: sum,
+        in_flight: if total == 0 { 0 } else { (per_second / 90.0) as u64 },
+    }
 }
 
 impl Made {

@@ -17,7 +17,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use axum::extract::{Query, Request, State};
+use axum::extract::{RawQuery, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
@@ -73,12 +73,6 @@ struct Core {
 struct Shared {
     core: Arc<Core>,
     drain: Drain,
-}
-
-/// The query of the page.
-#[derive(Debug, Default, serde::Deserialize)]
-struct PageQuery {
-    live: Option<String>,
 }
 
 impl AdminServer {
@@ -168,7 +162,7 @@ async fn check(core: &Core, request: Request) -> Result<Request, Problem> {
         parts.extensions.insert(Caller("loopback".to_owned()));
     }
     let request = Request::from_parts(parts, body);
-    if matches!(*request.method(), Method::GET | Method::HEAD) {
+    if matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) {
         return Ok(request);
     }
     guard::check_meant(request, &core.csrf, &authority, core.limits.head).await
@@ -205,11 +199,11 @@ async fn ready(State(shared): State<Shared>) -> Response {
     probe(&shared.readiness())
 }
 
-async fn home(State(shared): State<Shared>, Query(query): Query<PageQuery>, headers: HeaderMap) -> Response {
+async fn home(State(shared): State<Shared>, RawQuery(query): RawQuery, headers: HeaderMap) -> Response {
     let status = shared.core.vitals.status(shared.readiness());
     match shape(&headers, Shape::Text) {
         Shape::Html => {
-            let live = query.live.as_deref() != Some("off");
+            let live = !query.is_some_and(|query| query.split('&').any(|pair| pair == "live=off"));
             let text = page::home(&status, shared.core.csrf.text(), live);
             typed("text/html; charset=utf-8", text)
         }

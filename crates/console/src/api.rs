@@ -11,6 +11,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -27,6 +28,7 @@ use crate::problem::{Problem, ProblemCode};
 use crate::serve::{self, Limits};
 use crate::token::{SERVICES_READ, Token, TokenStore};
 use crate::vitals::Vitals;
+use crate::words;
 
 /// Programs send bearer tokens; a password prompt would help nobody.
 const CHALLENGES: [&str; 1] = ["Bearer realm=\"evenkeel\""];
@@ -137,15 +139,16 @@ async fn services(State(shared): State<Shared>, Extension(token): Extension<Toke
 async fn service(
     State(shared): State<Shared>,
     Extension(token): Extension<Token>,
-    Path(name): Path<String>,
+    name: Result<Path<String>, PathRejection>,
 ) -> Result<Response, Problem> {
     guard::check_scope(&token, SERVICES_READ)?;
     let status = shared.core.vitals.status(readiness(&shared.core.vitals, &shared.drain));
+    // A name that is not UTF-8 is the name of no service.
+    let name = name.map(|Path(name)| name).unwrap_or_default();
     match status.services.into_iter().find(|s| s.traffic.name == name) {
         Some(service) => Ok(Json(service).into_response()),
         None => {
-            let name: String = name.chars().take(200).collect();
-            let detail = format!("there is no service {name:?}; GET /v1/services lists them");
+            let detail = format!("there is no service {:?}; GET /v1/services lists them", words::tame(&name));
             Err(Problem::new(ProblemCode::NotFound, detail))
         }
     }

@@ -3,8 +3,8 @@
 //! the same document as a page (see `guard`).
 
 use axum::response::{IntoResponse, Response};
-use http::header::{CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
 use http::StatusCode;
+use http::header::{CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
 use serde_json::{Map, Value};
 
 /// What stands before the code in a document's `type`. An identifier, not an address: nothing is to be fetched.

@@ -19,16 +19,15 @@ pub(crate) fn rate(per_second: f64) -> String {
     }
 }
 
-/// A share as per cent, rounded down to two decimals, without trailing zeros.
+/// A share as per cent with two decimals, rounded down; whole only where it is all or nothing.
 pub(crate) fn percent(ratio: f64) -> String {
     // The small addend undoes binary representation (0.9998 * 10_000 is 9997.999…), not real failures.
     let hundredths = (ratio.clamp(0.0, 1.0) * 10_000.0 + 1e-6).floor() as u64;
     let hundredths = if ratio < 1.0 { hundredths.min(9_999) } else { hundredths };
-    let (whole, rest) = (hundredths / 100, hundredths % 100);
-    match rest {
-        0 => format!("{whole} %"),
-        rest if rest % 10 == 0 => format!("{whole}.{} %", rest / 10),
-        rest => format!("{whole}.{rest:02} %"),
+    match hundredths {
+        0 => "0 %".to_owned(),
+        10_000 => "100 %".to_owned(),
+        n => format!("{}.{:02} %", n / 100, n % 100),
     }
 }
 
@@ -110,7 +109,7 @@ mod tests {
 
     #[test]
     fn rounding_never_flatters() {
-        let cases = [(1.0, "100 %"), (0.999_999, "99.99 %"), (0.9998, "99.98 %"), (0.995, "99.5 %"), (0.0, "0 %")];
+        let cases = [(1.0, "100 %"), (0.999_999, "99.99 %"), (0.9998, "99.98 %"), (0.995, "99.50 %"), (0.0, "0 %")];
         cases.iter().for_each(|(ratio, text)| assert_eq!(percent(*ratio), *text));
         assert_eq!(percent(0.999_999_999_999_9), "99.99 %");
     }

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use console::{Limits, TokenStore};
 use kernel::DrainPhase;
+use tokio::io::AsyncWriteExt;
+
 use kit::{Admin, Answer, Api, OPERATOR_TOKEN, READER_TOKEN, ask, ask_raw, connect, get, until};
 
 const BROWSER: &str = "Accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8\r\n";
@@ -210,6 +212,8 @@ async fn what_is_not_there_is_said_in_the_callers_shape() {
     problem(&get(admin.addr, "/v1/nothing").await, 404, "not-found");
     let answer = ask(admin.addr, "DELETE / HTTP/1.1\r\nHost: localhost\r\n").await;
     problem(&answer, 403, "csrf-refused");
+    problem(&ask(admin.addr, "OPTIONS / HTTP/1.1\r\nHost: localhost\r\n").await, 405, "method-not-allowed");
+    assert_eq!(get(admin.addr, "/?live=%ff&x").await.status, 200);
     let answer = get(admin.addr, "/v1/reload").await;
     problem(&answer, 405, "method-not-allowed");
     assert_eq!(answer.header("allow"), "POST");
@@ -237,6 +241,25 @@ async fn bodies_heads_and_connections_are_limited() {
     for stream in silent {
         assert_eq!(kit::read_to_end(stream).await, b"", "a connection without a request is closed");
     }
+}
+
+#[tokio::test]
+async fn a_connection_does_not_outlive_its_time() {
+    let short = Duration::from_millis(100);
+    let admin =
+        Admin::start_with(kit::settings(false), Limits { lifetime: short, grace: short, ..Limits::default() }).await;
+    let mut dribbling = connect(admin.addr).await;
+    dribbling.write_all(b"GET / HTTP/1.1\r\nHost: local").await.unwrap();
+    assert_eq!(kit::read_to_end(dribbling).await, b"", "long before its head is overdue");
+}
+
+#[tokio::test]
+async fn sampling_begins_at_once_and_ends_with_the_drain() {
+    let admin = Admin::start(false).await;
+    let sampling = tokio::spawn(admin.vitals.clone().run(admin.trigger.subscribe()));
+    until(|| admin.node.views() > 0).await;
+    admin.trigger.advance(DrainPhase::Closed);
+    kit::in_time(sampling).await.unwrap();
 }
 
 #[tokio::test]
@@ -305,6 +328,7 @@ async fn the_api_is_scoped() {
     assert_eq!(services["services"][0]["endpoints"][1]["reason"], "passed its checks");
     assert_eq!(with("/v1/services/shop", READER_TOKEN).await.json()["healthy"], 2);
     problem(&with("/v1/services/none", READER_TOKEN).await, 404, "not-found");
+    problem(&with("/v1/services/%ff", READER_TOKEN).await, 404, "not-found");
     problem(&with("/v1/reload", READER_TOKEN).await, 404, "not-found");
     problem(&with("/v1/status", OPERATOR_TOKEN).await, 404, "not-found");
     api.trigger.advance(DrainPhase::Announced);

@@ -26,6 +26,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 pub(crate) struct FakeNode {
     not_ready: Mutex<Option<String>>,
     reloads: AtomicUsize,
+    views: AtomicUsize,
     refuse: Mutex<bool>,
     held: Mutex<bool>,
     released: Condvar,
@@ -37,6 +38,9 @@ impl FakeNode {
     }
     pub(crate) fn reloads(&self) -> usize {
         self.reloads.load(Ordering::SeqCst)
+    }
+    pub(crate) fn views(&self) -> usize {
+        self.views.load(Ordering::SeqCst)
     }
     pub(crate) fn refuse_reloads(&self) {
         *self.refuse.lock().unwrap() = true;
@@ -61,6 +65,7 @@ impl Drop for Gate {
 
 impl Node for FakeNode {
     fn view(&self) -> NodeView {
+        self.views.fetch_add(1, Ordering::SeqCst);
         let traffic =
             |name: &str| TrafficView { name: name.into(), by_class: [0, 100, 0, 0, 0, 0], ..TrafficView::default() };
         let endpoint = |name: &str| EndpointView {
@@ -121,6 +126,7 @@ pub(crate) fn settings(require_token: bool) -> AdminSettings {
 pub(crate) struct Admin {
     pub(crate) addr: SocketAddr,
     pub(crate) node: Arc<FakeNode>,
+    pub(crate) vitals: Vitals,
     pub(crate) server: AdminServer,
     pub(crate) trigger: DrainTrigger,
     pub(crate) serving: JoinHandle<()>,
@@ -134,12 +140,12 @@ impl Admin {
     pub(crate) async fn start_with(settings: AdminSettings, limits: Limits) -> Admin {
         let node = Arc::new(FakeNode::default());
         let vitals = Vitals::new(node.clone(), Clock::manual(SystemTime::UNIX_EPOCH));
-        let server = AdminServer::new(vitals, settings, limits).unwrap();
+        let server = AdminServer::new(vitals.clone(), settings, limits).unwrap();
         let (trigger, drain) = DrainTrigger::new();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let serving = tokio::spawn(server.clone().serve(listener, drain));
-        Admin { addr, node, server, trigger, serving }
+        Admin { addr, node, vitals, server, trigger, serving }
     }
 }
 
