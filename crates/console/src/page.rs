@@ -174,7 +174,7 @@ fn bar(class: &str, x: usize, share: f64) -> Markup {
 /// A table with roles of its own, because the narrow layout takes away those that elements have by nature.
 fn table(caption: &str, note: &str, heads: &[(&str, &str)], rows: &Markup) -> Markup {
     html! {
-        section class="card" {
+        section class="card table" {
             table role="table" {
                 caption { (caption) small { (note) } }
                 thead role="rowgroup" {
