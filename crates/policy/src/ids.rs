@@ -156,7 +156,7 @@ pub fn write_traceparent(id: &RequestId, entropy: &mut Entropy, out: &mut Vec<u8
 pub fn valid_traceparent(value: &[u8]) -> bool {
     let Some((head, rest)) = value.split_first_chunk::<55>() else { return false };
     let (version, trace, parent, flags) = (&head[..2], &head[3..35], &head[36..52], &head[53..]);
-    let is_hex = |part: &[u8]| part.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    let is_hex = |part: &[u8]| part.iter().fold(true, |all, b| all & matches!(b, b'0'..=b'9' | b'a'..=b'f'));
     let is_zero = |part: &[u8]| part.iter().all(|b| *b == b'0');
     [head[2], head[35], head[52]] == [b'-'; 3]
         && [version, trace, parent, flags].into_iter().all(is_hex)

@@ -55,6 +55,8 @@ pub struct HeaderMatch {
 #[derive(Clone, Debug, Default)]
 pub struct RouteTable {
     routes: Vec<RouteMatch>,
+    /// Whether any route asks for a host.
+    by_host: bool,
     index: Option<Index>,
 }
 
@@ -125,13 +127,14 @@ impl RouteTable {
     /// The table of these routes.
     pub fn new(routes: Vec<RouteMatch>) -> RouteTable {
         let index = (routes.len() > WALKED).then(|| Index::new(&routes));
-        RouteTable { routes, index }
+        let by_host = routes.iter().any(|r| !r.hosts.is_empty());
+        RouteTable { routes, by_host, index }
     }
 
     /// The first route that the request takes. `normal_path` is its path in normal form ([`crate::path::normalise`]).
     #[inline]
     pub fn find(&self, view: &impl RequestView, normal_path: &[u8]) -> Option<usize> {
-        let host = bare_host(view.host());
+        let host = if self.by_host { bare_host(view.host()) } else { b"" };
         match &self.index {
             None => self.routes.iter().position(|r| r.matches(view, host, normal_path)),
             Some(index) => self.find_by(index, view, host, normal_path),
@@ -149,7 +152,7 @@ impl RouteTable {
             }
         };
         look(&index.any);
-        if host.len() <= MAX_HOST && !(index.exact.is_empty() && index.below.is_empty()) {
+        if self.by_host && host.len() <= MAX_HOST {
             let mut lower = [0; MAX_HOST];
             let lower = &mut lower[..host.len()];
             lower.copy_from_slice(host);
