@@ -79,7 +79,7 @@ fn admit(core: &Core, plan: &Plan, route: &RoutePlan, facts: &Facts, view: View<
         RouteAction::Forward { targets, split, rewrite } => {
             if let Some((strip, put)) = rewrite {
                 scratch.clear();
-                path::rewrite_prefix(view.path(), strip.as_bytes(), put.as_bytes(), scratch);
+                path::rewrite_prefix(view.path(), strip, put, scratch);
                 scratch.extend_from_slice(view.query());
             }
             let service = match targets.as_slice() {

@@ -259,8 +259,9 @@ impl Serving<'_> {
                 Err((fault, sent)) => {
                     self.end_attempt(endpoint, NO_ANSWER);
                     let silent = matches!(fault, Fault::Closed { silent: true });
-                    let again = reuse != Reuse::Never;
-                    if silent && again && may_repeat(&conn, self.facts.idempotent, sent, !streamed) {
+                    let again = reuse == Reuse::Never;
+                    let (method, _, _) = self.facts.seen(&self.scratch.seen);
+                    if silent && retry::stale_connection(method, conn.reused, sent, 0, !streamed, again) {
                         self.core.commons_links(endpoint).stale_retries.inc();
                         reuse = Reuse::Never;
                         chosen = Some(at);
@@ -637,9 +638,4 @@ impl Serving<'_> {
             },
         );
     }
-}
-
-/// Whether a request on a connection that ended without a byte may be sent once more, on a new one.
-fn may_repeat(conn: &UpConn, idempotent: bool, sent: u64, replayable: bool) -> bool {
-    retry::may_repeat_stale(conn.reused, idempotent, sent, replayable)
 }

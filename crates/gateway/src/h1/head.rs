@@ -182,11 +182,11 @@ impl Cursor {
             }
             Some(at) => {
                 let (start, lf) = (self.line, self.scanned + at);
+                self.line = lf + 1;
+                self.scanned = lf + 1;
                 if lf == start || buf[lf - 1] != b'\r' {
                     return Err(HeadError::BareLf);
                 }
-                self.line = lf + 1;
-                self.scanned = lf + 1;
                 Ok(Some(Span::new(start, lf - 1)))
             }
         }
@@ -201,11 +201,12 @@ impl Cursor {
         lines: &mut Vec<Line>,
     ) -> Result<bool, HeadError> {
         loop {
-            let found = self.next_line(buf)?;
+            let found = self.next_line(buf);
+            // Before anything else about the line, so that the error does not depend on how the head was cut up.
             if self.scanned - first > limits.headers + 2 {
                 return Err(HeadError::HeadersTooLarge);
             }
-            let Some(span) = found else { return Ok(false) };
+            let Some(span) = found? else { return Ok(false) };
             if span.start == span.end {
                 return Ok(true);
             }

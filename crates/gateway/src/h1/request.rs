@@ -99,12 +99,11 @@ impl RequestParser {
                 self.cursor = Cursor { line: 2, scanned: 2 };
             }
             let begin = self.cursor.line;
-            let found = self.cursor.next_line(buf)?;
+            let found = self.cursor.next_line(buf);
             if self.cursor.scanned - begin > limits.first_line + 2 {
-                // The longest part is the target: say so if it alone is over its limit.
                 return Err(HeadError::FirstLineTooLong);
             }
-            let Some(line) = found else { return Ok(false) };
+            let Some(line) = found? else { return Ok(false) };
             self.request_line(buf, line, limits)?;
             self.headers_at = self.cursor.line;
         }

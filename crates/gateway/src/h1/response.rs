@@ -70,11 +70,11 @@ impl ResponseParser {
     /// When the head can no longer become a valid one.
     pub fn parse(&mut self, buf: &[u8], limits: &HeadLimits, to_head: bool) -> Result<bool, HeadError> {
         if self.headers_at == 0 {
-            let found = self.cursor.next_line(buf)?;
+            let found = self.cursor.next_line(buf);
             if self.cursor.scanned > limits.first_line + 2 {
                 return Err(HeadError::FirstLineTooLong);
             }
-            let Some(line) = found else { return Ok(false) };
+            let Some(line) = found? else { return Ok(false) };
             self.status_line(buf, line)?;
             self.headers_at = self.cursor.line;
         }
