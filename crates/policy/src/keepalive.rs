@@ -211,8 +211,8 @@ mod tests {
 
     #[test]
     fn a_connection_that_outlived_a_doubted_time_refutes_it() {
-        let memory = after(&[(S(1), T(10)), (S(20), T(200))]);
-        assert_eq!(memory.limit(S(60), None, T(200)), S(20));
+        let memory = after(&[(S(1), T(10)), (S(20), T(15))]);
+        assert_eq!(memory.limit(S(60), None, T(15)), S(20));
     }
 
     #[test]

@@ -258,6 +258,13 @@ mod tests {
     }
 
     #[test]
+    fn blocks_that_touch_or_overlap_are_one() {
+        let set = |texts: &[&str]| texts.iter().map(|t| cidr(t)).collect::<CidrSet>();
+        assert_eq!(set(&["10.0.0.128/25", "10.0.0.0/25", "10.0.0.7"]), set(&["10.0.0.0/24"]));
+        assert_eq!(set(&["fd00::/9", "fd80::/9"]), set(&["fd00::/8"]));
+    }
+
+    #[test]
     fn a_client_is_its_ipv4_address_or_its_ipv6_slash_64() {
         assert_eq!(client_key(ip("::ffff:10.0.0.1")), ip("10.0.0.1"));
         assert_eq!(client_key(ip("2001:db8:1:2:3:4:5:6")), ip("2001:db8:1:2::"));

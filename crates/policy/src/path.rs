@@ -214,6 +214,7 @@ mod tests {
             ("/...", "/..."),
             ("/a/..b/c..", "/a/..b/c.."),
             ("/a;../b", "/a;../b"),
+            ("/%61;../b", "/a;../b"),
             ("/a\\b", "/a\\b"),
         ] {
             assert_eq!(normal(raw).as_deref(), Ok(expected), "{raw}");
