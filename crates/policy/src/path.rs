@@ -130,7 +130,7 @@ const fn is_unreserved(byte: u8) -> bool {
 }
 
 /// Writes `raw_path` (without its query) behind what is in `out`, with the prefix `strip` replaced by `put`; all else
-/// stays as it was sent. `strip` is in normal form and ends at a segment's border, so `/api` is no prefix of `/apis`; the
+/// stays as it was sent. `strip` (without doubled slashes) ends at a segment's border, so `/api` is no prefix of `/apis`; the
 /// two parts meet in one slash. Returns whether the path had the prefix; if not, it is written as it is.
 ///
 /// | path | strip | put | written |
@@ -157,22 +157,23 @@ pub fn rewrite_prefix(raw_path: &[u8], strip: &str, put: &str, out: &mut Vec<u8>
     true
 }
 
-/// What of `raw` is left behind a prefix in normal form that ends at a segment's border: nothing, or a slash and more.
+/// What of `raw` is left behind a prefix that ends at a segment's border: nothing, or a slash and more. Both are read
+/// character by character, so that spellings do not matter.
 fn behind_prefix<'a>(raw: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {
     let (mut at, mut matched) = (0, 0);
-    let mut unit_bytes = Vec::with_capacity(3);
-    while matched < prefix.len() {
+    let is_slash = |unit: Unit| !unit.escaped && unit.byte == b'/';
+    let mut behind_slash = false;
+    while let Some(wanted) = next_unit(prefix, matched).ok()? {
         let unit = next_unit(raw, at).ok()??;
         at = unit.end;
-        if !unit.escaped && unit.byte == b'/' && matched > 0 && prefix[matched - 1] == b'/' {
+        if behind_slash && is_slash(unit) {
             continue;
         }
-        unit_bytes.clear();
-        write_unit(unit, &mut unit_bytes);
-        if !prefix[matched..].starts_with(&unit_bytes) {
+        if (unit.byte, unit.escaped) != (wanted.byte, wanted.escaped) {
             return None;
         }
-        matched += unit_bytes.len();
+        matched = wanted.end;
+        behind_slash = is_slash(unit);
     }
     let rest = &raw[at..];
     (rest.is_empty() || rest[0] == b'/').then_some(rest)
@@ -272,6 +273,7 @@ mod tests {
             ("/api//evil.example", "/api", "", "/evil.example"),
             ("/a//b/c", "/a/b", "/z", "/z/c"),
             ("/x%2fy/z", "/x%2Fy", "", "/z"),
+            ("/caf%c3%A9/z", "/%63af%C3%a9", "", "/z"),
             ("/x", "", "/v2", "/v2/x"),
             ("/x", "/", "/v2", "/v2/x"),
             ("", "", "/v2", "/v2"),
@@ -283,7 +285,7 @@ mod tests {
 
     #[test]
     fn a_path_without_the_prefix_stays() {
-        for raw in ["/apis", "/ap", "/b/api", "/%", "*"] {
+        for raw in ["/apis", "/ap", "/b/api", "/%", "*", "/api%2Fx", "%2Fapi", "/%61pi%2F"] {
             assert_eq!(rewritten(raw, "/api", "/v2"), (false, raw.to_owned()), "{raw}");
         }
     }
