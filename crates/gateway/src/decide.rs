@@ -91,10 +91,12 @@ fn admit(core: &Core, plan: &Plan, route: &RoutePlan, facts: &Facts, view: View<
     }
 }
 
-/// A redirect's location for this request. What is filled in was checked to hold no control characters.
+/// A redirect's location for this request. What is filled in was checked to hold no control characters; a path does not
+/// begin with two slashes, which a browser would take for another host.
 fn fill_in(location: &str, view: View<'_>) -> String {
-    location
-        .replace("{host}", &String::from_utf8_lossy(view.host()))
-        .replace("{path}", &String::from_utf8_lossy(view.path()))
-        .replace("{query}", &String::from_utf8_lossy(view.query()))
+    let path = String::from_utf8_lossy(view.path());
+    let path = format!("/{}", path.trim_start_matches('/'));
+    let query = String::from_utf8_lossy(view.query());
+    let host = String::from_utf8_lossy(view.host());
+    location.replace("/{path}", &path).replace("{path}", &path).replace("{query}", &query).replace("{host}", &host)
 }

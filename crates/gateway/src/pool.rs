@@ -202,6 +202,7 @@ impl Pool {
             }
             *list = kept;
             if let Some(endpoint) = endpoint {
+                endpoint.refresh_idle_limit(now);
                 endpoint.idle[core.index].store(list.len() as u32, Ordering::SeqCst);
             }
             !list.is_empty()

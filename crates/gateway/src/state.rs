@@ -165,6 +165,18 @@ impl EndpointState {
     pub(crate) fn saw_idle_close(&self, idle_for: Duration, now: Moment) {
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         memory.observe_close(idle_for, now);
+        self.publish_idle_limit(&memory, now);
+    }
+
+    /// What was learned from closes fades with time: brings the hot path's copy up to date. Called at each sweep.
+    pub(crate) fn refresh_idle_limit(&self, now: Moment) {
+        if self.learned_idle.load(Ordering::Relaxed) != u64::MAX {
+            let memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+            self.publish_idle_limit(&memory, now);
+        }
+    }
+
+    fn publish_idle_limit(&self, memory: &IdleMemory, now: Moment) {
         let limit = memory.limit(Duration::MAX, None, now);
         self.learned_idle.store(u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
