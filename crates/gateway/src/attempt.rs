@@ -63,7 +63,8 @@ pub(crate) struct Attempt<'a> {
     /// The request must be answered by then; counted anew from the end of a streamed body.
     pub(crate) until: Moment,
     pub(crate) timeout: Duration,
-    pub(crate) started: Moment,
+    /// When the first byte on a new connection is so late that the connection may be starving.
+    pub(crate) starves_at: Moment,
     /// The connection is new and its first byte far later than usual.
     pub(crate) starving: Option<Starving>,
     /// Whether the upstream refused to take more; its answer may be there all the same.
@@ -172,6 +173,7 @@ impl Attempt<'_> {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(n)) if n > 0 => {
                     self.starving = None;
+                    self.starves_at = Moment::MAX;
                 }
                 Poll::Ready(end) => {
                     let silent = buf.is_empty();
@@ -185,30 +187,23 @@ impl Attempt<'_> {
     /// What the present wait may last at most.
     fn set_deadline(&mut self) {
         let at = if self.body_is_coming() { self.upload.pace.next_look() } else { self.until };
-        self.client.deadline.set(at.min(self.starving_at()));
+        self.client.deadline.set(at.min(self.starves_at));
     }
 
     fn body_is_coming(&self) -> bool {
         self.sent == self.out.len() && !self.upload.is_over()
     }
 
-    /// When the first byte on a new connection is so late that the connection may be starving.
-    fn starving_at(&self) -> Moment {
-        let first = !self.conn.reused && self.starving.is_none() && self.conn.buf.as_ref().is_none_or(Buf::is_empty);
-        if first && self.upload.is_over() {
-            self.started + self.conn.slot.endpoint().starving_after()
-        } else {
-            Moment::MAX
-        }
-    }
-
     /// The deadline has passed: a fault, or `None` if it is to be set anew.
     fn overdue(&mut self) -> Option<Fault> {
         let now = self.core.clock().now();
-        if self.starving_at() <= now {
+        if self.starves_at <= now {
             let endpoint = self.conn.slot.endpoint().clone();
-            self.core.close_idle_everywhere(&endpoint);
-            self.starving = Some(Starving::new(&endpoint));
+            if self.starving.is_none() {
+                self.starving = Some(Starving::new(&endpoint));
+            }
+            self.core.demand_one(&endpoint);
+            self.starves_at = now + endpoint.starving_after();
         }
         if !self.body_is_coming() {
             return (self.until <= now).then_some(Fault::Timeout);

@@ -61,7 +61,7 @@ pub(crate) struct Mailbox {
 pub(crate) enum Want {
     /// Hand an idle connection to whoever waits in the endpoint's line.
     Spare,
-    /// Close all idle connections: a new one starves behind them.
+    /// Close idle connections as far as they are demanded: new ones starve behind them.
     CloseIdle,
 }
 

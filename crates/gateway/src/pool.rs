@@ -7,8 +7,8 @@
 //! - When all connections that an endpoint may have are open, a request stands in line; a connection that gets free on
 //!   any worker goes to the one who has waited longest, and workers with idle connections are asked to hand one over.
 //! - A server with few threads serves one connection per thread until it closes, so a new connection may starve
-//!   behind our idle ones without any limit being configured. A first request that waits far longer than usual says so
-//!   ([`EndpointState::starving`]): idle connections to that endpoint are then closed, and used ones not kept.
+//!   behind our kept ones without any limit being configured. A first request that waits far longer than usual says so
+//!   ([`EndpointState::demand_one`]): one idle connection to that endpoint is then closed, or the next that gets idle.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -127,7 +127,7 @@ impl Pool {
             }
         }
         let endpoint = conn.slot.endpoint().clone();
-        if endpoint.starving.load(Ordering::Relaxed) > 0 {
+        if endpoint.meets_demand() {
             return;
         }
         if endpoint.queue.has_waiters() {
@@ -173,10 +173,18 @@ impl Pool {
         match want {
             Want::Spare => self.spare(core, endpoint),
             Want::CloseIdle => {
-                let list = self.idle.borrow_mut().remove(&endpoint);
-                if let Some(first) = list.as_ref().and_then(|l| l.first()) {
-                    first.slot.endpoint().idle[core.index].store(0, Ordering::SeqCst);
+                let mut idle = self.idle.borrow_mut();
+                let Some(list) = idle.get_mut(&endpoint) else { return };
+                let mut gone = Vec::new();
+                // The oldest first: it is the least useful.
+                while list.first().is_some_and(|oldest| oldest.slot.endpoint().meets_demand()) {
+                    gone.push(list.remove(0));
                 }
+                if let Some(closed) = gone.first() {
+                    closed.slot.endpoint().idle[core.index].store(list.len() as u32, Ordering::SeqCst);
+                }
+                drop(idle);
+                drop(gone);
             }
         }
     }
@@ -351,8 +359,9 @@ impl Core {
         }
     }
 
-    /// Asks every worker to close its idle connections to `endpoint`.
-    pub(crate) fn close_idle_everywhere(&self, endpoint: &EndpointState) {
+    /// Asks the workers to close an idle connection to `endpoint`, because a new one starves.
+    pub(crate) fn demand_one(&self, endpoint: &EndpointState) {
+        endpoint.demand_one();
         for (worker, idle) in endpoint.idle.iter().enumerate() {
             if idle.load(Ordering::SeqCst) > 0 {
                 self.commons.mailboxes[worker].post(endpoint.id, Want::CloseIdle);

@@ -72,6 +72,8 @@ pub(crate) struct Relay<'a> {
     chunked: bool,
     /// Whether the upstream connection may be kept.
     keep: bool,
+    /// What came with the head was not valid chunked coding; nothing has been sent yet.
+    broken: bool,
     /// Body bytes sent.
     pub(crate) sent: u64,
     pace: Pace,
@@ -121,6 +123,7 @@ impl<'a> Relay<'a> {
             source,
             chunked: parts.chunked,
             keep: parts.keep,
+            broken: false,
             sent: 0,
             pace,
             blocked_on_client: false,
@@ -140,9 +143,17 @@ impl<'a> Relay<'a> {
                 self.source = Source::Done;
             }
         }
+        if matches!(self.source, Source::Chunked(_) | Source::Framed) && !self.buf.is_empty() {
+            self.broken = !self.take();
+        }
         if matches!(self.source, Source::Done) {
             self.release();
         }
+    }
+
+    /// Whether the service's answer turned out to be no valid answer before anything was sent.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.broken
     }
 
     /// The answer has arrived: the upstream connection goes back to the pool, or is closed.

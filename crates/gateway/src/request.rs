@@ -351,6 +351,10 @@ impl Serving<'_> {
         timeout: Duration,
     ) -> Result<(), (Fault, u64)> {
         self.scratch.response.reset();
+        let starves_at = match conn.reused {
+            true => Moment::MAX,
+            false => self.core.clock().now() + conn.slot.endpoint().starving_after(),
+        };
         let mut attempt = Attempt {
             core: self.core,
             client: &mut *self.client,
@@ -364,7 +368,7 @@ impl Serving<'_> {
             to_head: self.facts.to_head,
             until,
             timeout,
-            started: self.facts.started,
+            starves_at,
             starving: None,
             refused: false,
         };
@@ -463,6 +467,13 @@ impl Serving<'_> {
             keep: keep_upstream,
             now,
         });
+        if relay.is_broken() {
+            self.core.buffers.give(relay.buf);
+            self.end_attempt(endpoint, NO_ANSWER);
+            let next = if upload.is_done() { Next::Keep } else { Next::Linger };
+            let detail = "the chunked coding of its body is broken".to_owned();
+            return self.fail(Failure { code: ErrorCode::UpstreamMalformed, detail, next }).await;
+        }
         let relayed = relay.run().await;
         self.bytes_out = relay.sent;
         self.core.buffers.give(relay.buf);

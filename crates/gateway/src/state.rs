@@ -66,6 +66,8 @@ pub(crate) struct EndpointState {
     pub(crate) idle: Box<[AtomicU32]>,
     /// First requests on new connections that have waited far longer than usual for their first byte.
     pub(crate) starving: AtomicU32,
+    /// Connections that are to be closed for them, each as soon as it is idle.
+    demand: AtomicU32,
     /// Usual time to the first byte on a connection that has answered before, in microseconds; 0: not known.
     typical_us: AtomicU64,
     /// How long idle connections live at the other end, as far as seen.
@@ -144,6 +146,7 @@ impl EndpointState {
             queue: WaitQueue::new(max_connections),
             idle: (0..workers).map(|_| AtomicU32::new(0)).collect(),
             starving: AtomicU32::new(0),
+            demand: AtomicU32::new(0),
             typical_us: AtomicU64::new(0),
             memory: Mutex::default(),
             learned_idle: AtomicU64::new(u64::MAX),
@@ -188,6 +191,20 @@ impl EndpointState {
         let old = self.typical_us.load(Ordering::Relaxed);
         let new = if old == 0 { us.max(1) } else { old - old / 16 + us / 16 };
         self.typical_us.store(new.max(1), Ordering::Relaxed);
+    }
+
+    /// A new connection starves: one that is idle, or will be, is to be closed for it.
+    pub(crate) fn demand_one(&self) {
+        let most = self.starving.load(Ordering::Relaxed);
+        let _met = self.demand.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < most).then_some(n + 1)).is_ok();
+    }
+
+    /// Whether a connection that has become idle is to be closed for one that starves. Each demand is met once.
+    #[inline]
+    pub(crate) fn meets_demand(&self) -> bool {
+        self.demand.load(Ordering::Relaxed) > 0
+            && self.starving.load(Ordering::Relaxed) > 0
+            && self.demand.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1)).is_ok()
     }
 
     /// After how long without a first byte a new connection counts as starving: four times the usual, at least 100 ms.
