@@ -134,7 +134,8 @@ impl Run<'_> {
             if now >= end + GRACE || (now >= end && !busy) {
                 break;
             }
-            let wait = if next < end { next } else { end + GRACE }.since(self.clock.now());
+            let until = if next < end { next } else { end + if now < end { Duration::ZERO } else { GRACE } };
+            let wait = until.since(self.clock.now());
             let mut ready = Vec::new();
             self.poller.wait(Some(wait), |_, token| {
                 ready.push(token);

@@ -1,0 +1,109 @@
+//! Programs that chores need and cargo does not bring. One that is missing is installed: Debian's packages when this
+//! runs as root on a machine with apt-get, cargo's own in the target directory. Otherwise the error says what to install.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Once;
+
+use anyhow::{Context, Result, bail};
+
+use crate::sh;
+use crate::workspace::Workspace;
+
+/// Where Debian puts servers; not in everybody's PATH.
+const SYSTEM: [&str; 2] = ["/usr/sbin", "/sbin"];
+
+/// A program by its name, if it is installed.
+pub(crate) fn find(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(SYSTEM.map(PathBuf::from))
+        .map(|folder| folder.join(name))
+        .find(|file| file.is_file())
+}
+
+/// A program of a Debian package; installs the package if the program is missing and that is possible.
+pub(crate) fn debian(name: &str, package: &str) -> Result<PathBuf> {
+    if let Some(found) = find(name) {
+        return Ok(found);
+    }
+    let remedy = format!("install the Debian package `{package}`, or put `{name}` into the PATH");
+    if !rustix::process::getuid().is_root() || find("apt-get").is_none() {
+        bail!("`{name}` is not installed; {remedy}");
+    }
+    println!("`{name}` is not installed; installing the Debian package `{package}`");
+    apt(&["install", "--yes", "--no-install-recommends", package]).context(remedy.clone())?;
+    find(name).with_context(|| format!("the package was installed, yet there is no `{name}`; {remedy}"))
+}
+
+fn apt(args: &[&str]) -> Result<()> {
+    static UPDATED: Once = Once::new();
+    let apt = || {
+        let mut apt = Command::new("apt-get");
+        // With a run level, Debian's scripts start no server that was installed.
+        apt.args(["-o", "DPkg::Lock::Timeout=120", "--quiet"])
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .env("RUNLEVEL", "1");
+        apt
+    };
+    let mut updated = Ok(());
+    UPDATED.call_once(|| updated = sh::run(apt().arg("update")));
+    updated?;
+    sh::run(apt().args(args))
+}
+
+/// A program that cargo installs, of exactly this version, in the target directory. `probe` are arguments that make it
+/// print its version.
+pub(crate) fn cargo_installed(workspace: &Workspace, name: &str, version: &str, probe: &[&str]) -> Result<PathBuf> {
+    let root = workspace.target.join("tools");
+    let own = root.join("bin").join(name);
+    let fits = |program: &Path| {
+        Command::new(program)
+            .args(probe)
+            .output()
+            .is_ok_and(|out| String::from_utf8_lossy(&out.stdout).contains(version))
+    };
+    for candidate in [Some(own.clone()), find(name)].into_iter().flatten() {
+        if fits(&candidate) {
+            return Ok(candidate);
+        }
+    }
+    println!("`{name}` {version} is not installed; installing it in {}", root.display());
+    let root = root.to_string_lossy().into_owned();
+    let mut install = workspace.cargo(&["install", name, "--version", version, "--locked", "--root", &root]);
+    // Its own build must not replace the project's artifacts.
+    sh::run(install.env("CARGO_TARGET_DIR", workspace.target.join("tools-build")))?;
+    Ok(own)
+}
+
+/// A Python environment with these packages (`name==version`), made once for each list; returns its interpreter.
+pub(crate) fn python_with(folder: &Path, packages: &[&str]) -> Result<PathBuf> {
+    let python = debian("python3", "python3")?;
+    let mark = folder.join("installed");
+    let wanted = packages.join("\n");
+    let interpreter = folder.join("bin/python");
+    if std::fs::read_to_string(&mark).is_ok_and(|had| had == wanted) {
+        return Ok(interpreter);
+    }
+    let make = || Command::new(&python).args(["-m", "venv", "--clear"]).arg(folder).output();
+    let mut made = make().context("starting python3")?;
+    if !made.status.success() {
+        // Debian keeps the module that makes environments in a package of its own.
+        if rustix::process::getuid().is_root() && find("apt-get").is_some() {
+            apt(&["install", "--yes", "--no-install-recommends", "python3-venv"])?;
+        }
+        made = make().context("starting python3")?;
+    }
+    if !made.status.success() {
+        bail!(
+            "python3 cannot make an environment in {} ({}); install the Debian package `python3-venv`",
+            folder.display(),
+            String::from_utf8_lossy(&made.stdout).trim()
+        );
+    }
+    let mut pip = Command::new(&interpreter);
+    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(packages);
+    sh::run(&mut pip).context("installing Python packages")?;
+    std::fs::write(&mark, wanted).with_context(|| format!("writing {}", mark.display()))?;
+    Ok(interpreter)
+}
