@@ -1,0 +1,38 @@
+//! The command line: one file per command. Exit codes: 0 done, 1 the command's answer is no (a check found errors, a
+//! stop was not in order), 2 it could not be started or was used wrongly.
+
+pub mod demo;
+pub mod up;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Keeps a small team's services on an even keel.
+#[derive(Debug, Parser)]
+#[command(name = "evenkeel", version, about, max_term_width = 100, disable_help_subcommand = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Up(up::UpArgs),
+    Demo(demo::DemoArgs),
+}
+
+/// Runs the command that the arguments ask for.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match cli.command {
+        Command::Up(args) => up::run(&args),
+        Command::Demo(args) => up::demo(&args),
+    }
+}
+
+/// Prints an error with its causes to standard error.
+#[expect(clippy::print_stderr, reason = "this is where commands speak to people")]
+pub fn complain(error: &anyhow::Error) {
+    eprintln!("error: {error:#}");
+}
