@@ -2,18 +2,53 @@
 //!
 //! States: size => extension => size LF => data => data CR => data LF => size …, and behind the last chunk:
 //! trailer lines => done. Refused: a size without digits or beyond 15 hexadecimal digits, anything but `;` or CR behind
-//! it, extensions beyond 256 bytes or with control characters, a bare LF or CR anywhere, a missing CRLF behind the
-//! data, trailer lines that are not valid fields or beyond 8 KiB or 64 lines. Extensions are read and dropped.
+//! it, extensions beyond 256 bytes (16 KiB in a whole body) or with control characters, a bare LF or CR anywhere, a
+//! missing CRLF behind the data, trailer lines that are not valid fields or beyond 8 KiB or 64 lines. Extensions are
+//! read and dropped, and so are trailers that a recipient could mistake for what has to come before the body.
 
 use super::grammar::{self, VALUE};
 use super::head::{HeadError, Name, Span, field};
 
 /// The longest chunk extension, in bytes.
 const EXTENSION_MAX: u16 = 256;
-/// All trailer lines together, in bytes.
-const TRAILER_BYTES_MAX: usize = 8 * 1024;
-/// How many trailer lines.
+/// All extensions of a body together, in bytes: many small chunks with long extensions are no way to send anything.
+const EXTENSIONS_MAX: u16 = 16 * 1024;
+/// All trailer lines together with their CRLFs, in bytes, dropped ones included.
+const TRAILER_BYTES_MAX: u16 = 8 * 1024;
+/// How many trailer lines, dropped ones included.
 const TRAILER_LINES_MAX: u16 = 64;
+
+/// Fields that a proxy need not know but that mean nothing, or harm, behind the body: authentication, request
+/// modifiers, controls and content format (RFC 9110, 6.5.1). Those of [`Name`] are dropped as well, but for `Date`.
+const NOT_IN_TRAILERS: [&[u8]; 27] = [
+    b"age",
+    b"authorization",
+    b"cache-control",
+    b"content-encoding",
+    b"content-language",
+    b"content-location",
+    b"content-range",
+    b"content-type",
+    b"cookie",
+    b"expires",
+    b"if-match",
+    b"if-modified-since",
+    b"if-none-match",
+    b"if-range",
+    b"if-unmodified-since",
+    b"location",
+    b"max-forwards",
+    b"pragma",
+    b"proxy-authentication-info",
+    b"range",
+    b"retry-after",
+    b"set-cookie",
+    b"strict-transport-security",
+    b"vary",
+    b"via",
+    b"warning",
+    b"www-authenticate",
+];
 
 /// Why a chunked body is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -21,7 +56,7 @@ const TRAILER_LINES_MAX: u16 = 64;
 pub enum ChunkError {
     #[error("a chunk size is missing, malformed or too large")]
     Size,
-    #[error("a chunk extension is malformed or too long")]
+    #[error("a chunk extension is malformed or too long, or there is too much of them")]
     Extension,
     #[error("a chunk is not followed by CRLF")]
     Delimiter,
@@ -68,15 +103,18 @@ pub struct ChunkedDecoder {
     /// The size that is being read, or what is left of the chunk.
     left: u64,
     digits: u8,
+    /// Length of the extension that is being read, and of all so far.
     extension: u16,
+    extensions: u16,
     trailer_lines: u16,
+    trailer_bytes: u16,
     /// Trailer lines with their CRLF, ready to be sent on; the line that is being read is at the end.
     trailers: Vec<u8>,
     line_at: usize,
 }
 
 impl ChunkedDecoder {
-    /// The trailer fields, each with its CRLF, without those that frame or route a message (RFC 9110, 6.5.1).
+    /// The trailer fields, each with its CRLF, without those that have to come before the body.
     pub fn trailers(&self) -> &[u8] {
         &self.trailers[..self.line_at]
     }
@@ -107,7 +145,13 @@ impl ChunkedDecoder {
                 },
                 State::Extension => match byte {
                     b'\r' => self.state = State::SizeLf,
-                    b if grammar::is(b, VALUE) && self.extension < EXTENSION_MAX => self.extension += 1,
+                    b if grammar::is(b, VALUE)
+                        && self.extension < EXTENSION_MAX
+                        && self.extensions < EXTENSIONS_MAX =>
+                    {
+                        self.extension += 1;
+                        self.extensions += 1;
+                    }
                     _ => return Err(ChunkError::Extension),
                 },
                 State::SizeLf => {
@@ -144,9 +188,11 @@ impl ChunkedDecoder {
     }
 
     fn trailer_byte(&mut self, byte: u8) -> Result<(), ChunkError> {
-        if self.trailers.len() == TRAILER_BYTES_MAX {
+        // The empty line at the end does not count.
+        if self.trailer_bytes == TRAILER_BYTES_MAX + 2 {
             return Err(ChunkError::TrailersTooLarge);
         }
+        self.trailer_bytes += 1;
         self.trailers.push(byte);
         if byte != b'\n' {
             return Ok(());
@@ -160,15 +206,20 @@ impl ChunkedDecoder {
             self.state = State::Done;
             return Ok(());
         }
-        if self.trailer_lines == TRAILER_LINES_MAX {
+        if self.trailer_lines == TRAILER_LINES_MAX || self.trailer_bytes > TRAILER_BYTES_MAX {
             return Err(ChunkError::TrailersTooLarge);
         }
         self.trailer_lines += 1;
         let line = field(&self.trailers, Span::new(self.line_at, end - 2)).map_err(ChunkError::Trailer)?;
-        match line.kind {
-            Name::Other | Name::Date => self.line_at = end,
-            // A proxy's own business or forbidden in trailers: read and dropped, but it counts against the limit.
-            _ => self.trailers.truncate(self.line_at),
+        let name = line.name.of(&self.trailers);
+        let kept = match line.kind {
+            Name::Other => !NOT_IN_TRAILERS.iter().any(|n| name.eq_ignore_ascii_case(n)),
+            kind => kind == Name::Date,
+        };
+        if kept {
+            self.line_at = end;
+        } else {
+            self.trailers.truncate(self.line_at);
         }
         Ok(())
     }

@@ -126,7 +126,10 @@ mod tests {
         for good in ["a", "example.com", "a-b.c_d", "127.0.0.1", "h:80", "h:65535", "[::1]", "[2001:db8::1]:8080"] {
             assert!(host(good.as_bytes()).is_some(), "{good}");
         }
-        for bad in ["", ":80", "h:", "h:65536", "h:8a", "a b", "u@h", "a/b", "[::1", "[::1]x", "[]", "[g::]", "h:80:80", "a,b", "h\t"] {
+        for bad in [
+            "", ":80", "h:", "h:65536", "h:8a", "a b", "u@h", "a/b", "[::1", "[::1]x", "[]", "[g::]", "h:80:80", "a,b",
+            "h\t",
+        ] {
             assert!(host(bad.as_bytes()).is_none(), "{bad}");
         }
     }

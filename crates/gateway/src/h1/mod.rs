@@ -14,3 +14,6 @@ pub use chunked::{ChunkError, ChunkedDecoder, Piece};
 pub use head::{HeadError, HeadLimits, Line, Name, Span};
 pub use request::{Framing, RequestHead, RequestParser, Target};
 pub use response::{AnswerFraming, ResponseHead, ResponseParser};
+
+#[cfg(test)]
+mod tests;

@@ -51,7 +51,8 @@ pub struct RequestHead {
     pub framing: Framing,
     /// Whether the client wants the connection kept.
     pub keep_alive: bool,
-    /// Whether `Connection` holds `upgrade` and an `Upgrade` field is there (HTTP/1.1 only).
+    /// Whether `Connection` holds `upgrade` and an `Upgrade` field is there (HTTP/1.1 only) that does not offer HTTP/2:
+    /// a tunnel of HTTP/2 would carry requests past every rule, and clients that offer it go on without (RFC 9110, 7.8).
     pub upgrade: bool,
     /// Whether `Expect: 100-continue` was sent (HTTP/1.1 only).
     pub expects_continue: bool,
@@ -190,14 +191,16 @@ impl RequestParser {
         let mut host: Option<Span> = None;
         let mut length: Option<u64> = None;
         let mut chunked = false;
-        let (mut close, mut keep, mut upgrade_option, mut upgrade_field) = (false, false, false, false);
+        let (mut close, mut keep) = (false, false);
+        let (mut upgrade_option, mut upgrade_field, mut http2) = (false, false, false);
         for line in &head.lines {
             match line.kind {
                 Name::Other => {}
                 Name::Host => {
-                    if host.replace(line.value).is_some() {
+                    if host.is_some() {
                         return Err(HeadError::TwoHosts);
                     }
+                    host = Some(line.value);
                 }
                 Name::ContentLength => {
                     let n = grammar::decimal(line.value.of(buf)).ok_or(HeadError::BadLength)?;
@@ -225,7 +228,12 @@ impl RequestParser {
                         }
                     }
                 }
-                Name::Upgrade => upgrade_field = !line.value.of(buf).is_empty(),
+                Name::Upgrade => {
+                    for protocol in grammar::list(line.value.of(buf)) {
+                        upgrade_field = true;
+                        http2 |= protocol.get(..2).is_some_and(|p| p.eq_ignore_ascii_case(b"h2"));
+                    }
+                }
                 Name::Expect if head.http11 => {
                     if line.value.of(buf).eq_ignore_ascii_case(b"100-continue") {
                         head.expects_continue = true;
@@ -259,7 +267,7 @@ impl RequestParser {
             (Some(n), false) => Framing::Length(n),
         };
         head.keep_alive = !close && (head.http11 || keep);
-        head.upgrade = head.http11 && upgrade_option && upgrade_field;
+        head.upgrade = head.http11 && upgrade_option && upgrade_field && !http2;
         head.expects_continue &= head.framing != Framing::None;
         Ok(())
     }
@@ -267,9 +275,14 @@ impl RequestParser {
 
 /// A field that `Connection` names will be dropped; dropping these would change what the message is.
 fn connection_option(option: &[u8]) -> Result<(), HeadError> {
-    const KEPT: [&[u8]; 4] = [b"host", b"content-length", b"transfer-encoding", b"connection"];
-    if !grammar::is_token(option) || KEPT.iter().any(|k| option.eq_ignore_ascii_case(k)) {
+    if !grammar::is_token(option) || frames_or_routes(option) {
         return Err(HeadError::BadConnectionOption);
     }
     Ok(())
+}
+
+/// Whether this is the name of a field without which a message means something else.
+pub(super) fn frames_or_routes(name: &[u8]) -> bool {
+    const NAMES: [&[u8]; 4] = [b"host", b"content-length", b"transfer-encoding", b"connection"];
+    NAMES.iter().any(|n| name.eq_ignore_ascii_case(n))
 }

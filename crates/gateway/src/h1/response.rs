@@ -4,6 +4,7 @@
 
 use super::grammar::{self, VALUE};
 use super::head::{Cursor, HeadError, HeadLimits, Line, Name, Span};
+use super::request::frames_or_routes;
 
 /// How an answer's body is delimited.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -138,6 +139,8 @@ impl ResponseParser {
                             close = true;
                         } else if option.eq_ignore_ascii_case(b"keep-alive") {
                             keep = true;
+                        } else if frames_or_routes(option) {
+                            return Err(HeadError::BadConnectionOption);
                         } else if !option.eq_ignore_ascii_case(b"upgrade") {
                             head.names_fields = true;
                         }
