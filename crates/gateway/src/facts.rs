@@ -107,8 +107,9 @@ fn write_ids(core: &Core, head: &RequestHead, buf: &[u8], trusted: bool, now: Mo
         None => id.write(out),
     }
     let length = out.len();
-    let traced = find(head, Name::Traceparent).is_some_and(|l| ids::valid_traceparent(l.value.of(buf)));
-    if !traced {
+    let mut traces = head.lines.iter().filter(|l| l.kind == Name::Traceparent).map(|l| l.value.of(buf));
+    // Of two, nobody knows which one counts.
+    if !(traces.next().is_some_and(ids::valid_traceparent) && traces.next().is_none()) {
         ids::write_traceparent(&id, &mut entropy, out);
     }
     length

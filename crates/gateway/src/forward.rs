@@ -92,7 +92,9 @@ impl Outgoing<'_> {
     fn keeps(&self, line: &Line) -> bool {
         let name = line.name.of(self.buf);
         let kept = match line.kind {
-            Name::Other | Name::ContentLength | Name::Origin | Name::Accept | Name::Date | Name::Trailer => true,
+            // Trace Context, 3.3: the state belongs to the parent that it came with.
+            Name::Other => self.traceparent.is_none() || !name.eq_ignore_ascii_case(b"tracestate"),
+            Name::ContentLength | Name::Origin | Name::Accept | Name::Date | Name::Trailer => true,
             Name::RequestMethod | Name::RequestHeaders => true,
             // Meant for the next hop only, and forwarded because we pass 100 (Continue) on.
             Name::Expect => self.head.expects_continue,

@@ -1,0 +1,16 @@
+//! The relay on real sockets: what a client sends byte by byte, what it gets, and what the service behind the gateway
+//! received. One binary, one file for each subject; [`support`] starts gateways. The tables of cases are in
+//! [`heads`], [`chunks`], [`passed`] and [`answers`].
+
+mod answers;
+mod chunks;
+mod heads;
+mod passed;
+mod support;
+
+/// The tables together are the product's promise that what is ambiguous ends at the gateway; they only grow.
+#[test]
+fn the_tables_are_large() {
+    let counts = [heads::count(), chunks::count(), passed::count(), answers::count()];
+    assert!(counts.iter().sum::<usize>() >= 250, "{counts:?}");
+}
