@@ -71,8 +71,10 @@ pub(crate) fn cargo_installed(workspace: &Workspace, name: &str, version: &str, 
     println!("`{name}` {version} is not installed; installing it in {}", root.display());
     let root = root.to_string_lossy().into_owned();
     let mut install = workspace.cargo(&["install", name, "--version", version, "--locked", "--root", &root]);
-    // Its own build must not replace the project's artifacts.
-    sh::run(install.env("CARGO_TARGET_DIR", workspace.target.join("tools-build")))?;
+    // Its own build must not replace the project's artifacts, and is of no use afterwards.
+    let build = workspace.target.join("tools-build");
+    sh::run(install.env("CARGO_TARGET_DIR", &build))?;
+    drop(std::fs::remove_dir_all(&build));
     Ok(own)
 }
 

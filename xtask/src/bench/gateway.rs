@@ -48,7 +48,7 @@ pub(super) fn measure(ground: &Ground<'_>, setting: &Setting, options: &Options)
         options.connections, ground.cores.proxy, ground.cores.load, options.rounds, options.seconds, options.rate
     );
     println!("{}", table::rows(&rows, &versions));
-    println!("{}", table::conclusion(&rows, Kind::Evenkeel.name()));
+    print!("{}", table::conclusion(&rows, Kind::Evenkeel.name()));
     let failed: u64 = rows.iter().flat_map(|(_, samples)| samples.iter()).map(|sample| sample.errors).sum();
     ensure!(failed == 0, "{failed} requests failed; the figures above are not valid");
     Ok(report(options, &rows, &versions))
