@@ -92,8 +92,9 @@ async fn busy(core: &Rc<Core>, client: &mut Client) -> Next {
         match request::serve(core, client, &mut buf, &mut scratch).await {
             Next::Keep if buf.is_empty() => break Next::Keep,
             Next::Keep => {}
-            Next::Close => break Next::Close,
-            Next::Linger => {
+            Next::Close if buf.is_empty() => break Next::Close,
+            // Closing with requests unread would be a reset, which could destroy the answer on its way.
+            Next::Close | Next::Linger => {
                 client.linger(core, &mut buf).await;
                 break Next::Close;
             }

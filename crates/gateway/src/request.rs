@@ -267,7 +267,7 @@ impl Serving<'_> {
                         chosen = Some(at);
                         continue;
                     }
-                    return Err(self.fault(fault, upload.is_over()));
+                    return Err(self.fault(fault, upload.is_done()));
                 }
             }
         }

@@ -80,10 +80,12 @@ impl Upload {
         matches!(self.source, Source::Abandoned) || self.is_done()
     }
 
-    /// Gives up sending.
+    /// Gives up sending what is left; a body that is sent stays so, because nothing of it is left on the client's side.
     pub(crate) fn abandon(&mut self) {
-        self.source = Source::Abandoned;
-        self.framed_at = self.framed.len();
+        if !self.is_done() {
+            self.source = Source::Abandoned;
+            self.framed_at = self.framed.len();
+        }
     }
 
     /// Body bytes read from the client so far.

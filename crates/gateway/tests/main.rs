@@ -2,8 +2,11 @@
 //! received. One binary, one file for each subject; [`support`] starts gateways. The tables of cases are in
 //! [`heads`], [`chunks`], [`passed`] and [`answers`].
 
+#![allow(clippy::unwrap_used, reason = "this is all test code; an unwrap that fails is a test that fails")]
+
 mod answers;
 mod chunks;
+mod exchange;
 mod heads;
 mod passed;
 mod support;

@@ -227,6 +227,13 @@ impl Running {
         self.metric("evenkeel_gateway_errors_total", &[("code", code)]) as u64
     }
 
+    /// Waits until so many errors were counted with this code, which happens just behind the answer.
+    #[track_caller]
+    pub(crate) fn counted(&self, code: &str, n: u64) {
+        let reached = eventually(SOON, &format!("{n} errors {code}"), || Some(self.errors(code)).filter(|e| *e >= n));
+        assert_eq!(reached, n, "{code}");
+    }
+
     /// Tells it to stop and waits until every worker has ended.
     #[track_caller]
     pub(crate) fn stop(&self, phase: DrainPhase) {
