@@ -177,9 +177,7 @@ impl Kind {
 
     fn unknown(&self, text: &str, unit: &str) -> UnitError {
         match unit.chars().all(|c| c.is_alphabetic() || c == '/') {
-            true => {
-                UnitError::UnknownUnit { text: shown(text), unit: shown(unit), kind: self.name, units: self.units }
-            }
+            true => UnitError::UnknownUnit { text: shown(text), unit: shown(unit), kind: self.name, units: self.units },
             false => self.malformed(text),
         }
     }
@@ -343,7 +341,7 @@ impl fmt::Display for Rate {
 }
 
 macro_rules! as_text {
-    ($type:ident, $kind:expr, $format:literal, $pattern:literal) => {
+    ($type:ident, $kind:expr, $format:literal, $pattern:literal, $expected:literal) => {
         impl Serialize for $type {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 serializer.collect_str(self)
@@ -378,15 +376,15 @@ macro_rules! as_text {
             }
 
             fn json_schema(_: &mut SchemaGenerator) -> Schema {
-                json_schema!({ "type": "string", "format": $format, "pattern": $pattern })
+                json_schema!({ "type": "string", "format": $format, "pattern": $pattern, "x-expected": $expected })
             }
         }
     };
 }
 
-as_text!(Span, SPAN, "evenkeel-duration", "^([0-9]+(d|h|m|s|ms))+$");
-as_text!(ByteSize, SIZE, "evenkeel-size", "^[0-9]+(B|KiB|MiB|GiB|kB|MB|GB)$");
-as_text!(Rate, RATE, "evenkeel-rate", "^[0-9]+(B|KiB|MiB|GiB|kB|MB|GB)/s$");
+as_text!(Span, SPAN, "evenkeel-duration", r"^([0-9]+(d|h|m|s|ms))+$|\$\{", "a duration such as \"30s\"");
+as_text!(ByteSize, SIZE, "evenkeel-size", r"^[0-9]+(B|KiB|MiB|GiB|kB|MB|GB)$|\$\{", "a size such as \"64KiB\"");
+as_text!(Rate, RATE, "evenkeel-rate", r"^[0-9]+(B|KiB|MiB|GiB|kB|MB|GB)/s$|\$\{", "a rate such as \"240B/s\"");
 
 #[cfg(test)]
 mod tests {
@@ -404,7 +402,8 @@ mod tests {
 
     #[test]
     fn durations_read_as_they_are_meant() {
-        let good = [("0s", 0), ("250ms", 250), ("2s", 2_000), ("1m30s", 90_000), ("1h1ms", 3_600_001), ("7d", 604_800_000)];
+        let good =
+            [("0s", 0), ("250ms", 250), ("2s", 2_000), ("1m30s", 90_000), ("1h1ms", 3_600_001), ("7d", 604_800_000)];
         for (text, ms) in good {
             assert_eq!(span(text), Ok(ms), "{text}");
         }
@@ -431,7 +430,8 @@ mod tests {
 
     #[test]
     fn sizes_and_rates_read_as_they_are_meant() {
-        let good = [("0B", 0), ("512B", 512), ("64KiB", 65_536), ("1MiB", 1 << 20), ("10MB", 10_000_000), ("1GiB", 1 << 30)];
+        let good =
+            [("0B", 0), ("512B", 512), ("64KiB", 65_536), ("1MiB", 1 << 20), ("10MB", 10_000_000), ("1GiB", 1 << 30)];
         for (text, bytes) in good {
             assert_eq!(size(text), Ok(bytes), "{text}");
             assert_eq!(format!("{text}/s").parse::<Rate>().map(Rate::as_bytes_per_sec), Ok(bytes), "{text}/s");

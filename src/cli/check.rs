@@ -1,0 +1,109 @@
+//! `evenkeel check`: says what is wrong or unwise about a configuration, without starting anything.
+//!
+//! Exit codes: 0 if the file can be used (notes and warnings may be there), 1 if it cannot, or if `--deny` forbids what was
+//! found, 2 if the command itself failed. Findings go to standard output in the form that `--format` says; with
+//! `--effective` the configuration goes there, and findings to standard error.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::ValueEnum;
+use kernel::Severity;
+
+use crate::config::{self, Outcome, catalogue, report};
+
+/// Check a configuration: errors, and what is legal but unwise
+#[derive(Debug, clap::Args)]
+pub struct CheckArgs {
+    /// The configuration
+    #[arg(short, long, value_name = "FILE", default_value = "evenkeel.toml")]
+    config: PathBuf,
+    /// Print every value in force, defaults included; references stand for secrets
+    #[arg(long)]
+    effective: bool,
+    /// How findings are written
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+    /// Fail also for these
+    #[arg(long, value_enum, value_name = "SEVERITY")]
+    deny: Option<Deny>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people, each with its line
+    Text,
+    /// One JSON object
+    Json,
+    /// SARIF 2.1.0, for code review tools
+    Sarif,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Deny {
+    /// Warnings
+    Warnings,
+    /// Warnings and notes
+    Notes,
+}
+
+/// Checks, and says what it found.
+///
+/// # Errors
+/// When the output cannot be written.
+pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
+    let outcome = config::load_file(&args.config);
+    let findings = rendered(&outcome, args.format);
+    let mut out = io::stdout().lock();
+    if args.effective {
+        io::stderr().lock().write_all(findings.as_bytes())?;
+        if !outcome.has_errors() {
+            out.write_all(outcome.effective.as_bytes())?;
+        }
+    } else {
+        out.write_all(findings.as_bytes())?;
+    }
+    out.flush()?;
+    let denied = match args.deny {
+        None => Severity::Error,
+        Some(Deny::Warnings) => Severity::Warning,
+        Some(Deny::Notes) => Severity::Note,
+    };
+    let fails = outcome.findings.iter().any(|finding| finding.severity >= denied);
+    Ok(if fails { ExitCode::from(1) } else { ExitCode::SUCCESS })
+}
+
+fn rendered(outcome: &Outcome, format: Format) -> String {
+    match format {
+        Format::Text => format!("{}{}\n", outcome.text(), verdict(outcome)),
+        Format::Json => report::json::render(&outcome.findings),
+        Format::Sarif => report::sarif::render(&outcome.findings, catalogue::rules(), env!("CARGO_PKG_VERSION")),
+    }
+}
+
+/// The last line: whether the file can be used, and how much was found.
+fn verdict(outcome: &Outcome) -> String {
+    let name = outcome.source.name();
+    let summary = report::summary(&outcome.findings);
+    let ending = match (outcome.has_errors(), outcome.findings.is_empty()) {
+        (true, _) => format!("cannot be used: {summary}; `evenkeel explain ID` tells more"),
+        (false, true) => format!("is in order: {}", extent(outcome)),
+        (false, false) => format!("can be used: {summary}; `evenkeel explain ID` tells more"),
+    };
+    format!("{name} {ending}")
+}
+
+/// What the configuration amounts to.
+fn extent(outcome: &Outcome) -> String {
+    let count = |n: usize, one: &str| if n == 1 { format!("1 {one}") } else { format!("{n} {one}s") };
+    let Some(compiled) = &outcome.compiled else { return String::new() };
+    let endpoints = compiled.plan.services.iter().map(|s| s.endpoints.len()).sum();
+    let parts = [
+        count(compiled.listeners.len(), "listener"),
+        count(compiled.plan.routes.len(), "route"),
+        count(compiled.plan.services.len(), "service"),
+        count(endpoints, "endpoint"),
+    ];
+    parts.join(", ")
+}

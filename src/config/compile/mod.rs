@@ -1,0 +1,137 @@
+//! From a [`Config`] to what runs: names are resolved, pages are read, defaults are filled in, and what contradicts itself
+//! is said. Each table has its file. A rule that is an error and needs what is made here stands beside the code that finds
+//! it; what is legal but unwise is in [`super::lint`].
+//!
+//! [`Config`]: super::Config
+
+mod listen;
+mod route;
+mod rules_of_route;
+mod service;
+
+use std::time::Duration;
+
+use console::TokenStore;
+use gateway::Plan;
+use gateway::plan::{AccessLogPlan, EdgePlan};
+use kernel::Rule;
+
+use super::context::Context;
+use super::model::{AccessLog, Gateway, LogFormat};
+pub use listen::{Listening, cannot_listen};
+pub(super) use route::{name_of_route, table};
+
+/// The rules of this step.
+pub(super) const RULES: &[&Rule] = &[
+    &listen::NO_LISTENER,
+    &listen::SAME_ADDRESS,
+    &listen::ADDRESS_UNAVAILABLE,
+    &service::UNRESOLVABLE_NAME,
+    &rules_of_route::NOTHING_TO_SERVE,
+    &rules_of_route::ROUTE_NEEDED,
+    &rules_of_route::ROUTE_TARGET,
+    &rules_of_route::UNKNOWN_SERVICE,
+    &rules_of_route::DUPLICATE_NAME,
+    &rules_of_route::EMPTY_SPLIT,
+    &rules_of_route::WITHOUT_EFFECT,
+    &rules_of_route::REWRITE_MISMATCH,
+    &rules_of_route::BAD_REDIRECT_STATUS,
+    &rules_of_route::MANAGED_HEADER,
+    &rules_of_route::DUPLICATE_HEADER,
+    &rules_of_route::CORS_ANY_WITH_CREDENTIALS,
+    &rules_of_route::BAD_CORS,
+    &rules_of_route::UNREADABLE_PAGE,
+];
+
+/// What a node runs by.
+#[derive(Clone, Debug)]
+pub struct Compiled {
+    /// The data plane.
+    pub plan: Plan,
+    /// Where clients come in.
+    pub listeners: Vec<Listening>,
+    /// Where the console and the operators' API are.
+    pub admin: Listening,
+    /// Names without port under which browsers reach the console.
+    pub admin_hosts: Vec<String>,
+    /// Where the API for applications is; `None`: there is none.
+    pub api: Option<Listening>,
+    /// Every token.
+    pub tokens: TokenStore,
+    /// Threads of the data plane; `None`: one for each core.
+    pub workers: Option<usize>,
+    /// How long everything stays open after the node was told to stop.
+    pub drain_delay: Duration,
+    /// How long requests in flight may then take.
+    pub drain_timeout: Duration,
+    /// Files that were read beside the configuration itself: pages and secrets. A change of one calls for a reload.
+    pub files: Vec<std::path::PathBuf>,
+}
+
+/// Makes what runs, as far as it goes; what is wrong is said. What is made is of use only if nothing was an error.
+pub(super) fn compile(context: &Context<'_>) -> Option<Compiled> {
+    let config = context.config;
+    let listeners = listen::listeners(context);
+    let tokens = tokens(context);
+    let services = service::services(context);
+    let mut files = context.secrets.files.clone();
+    let routes = route::routes(context, &mut files);
+    let plan = Plan {
+        table: table(config),
+        routes: routes?,
+        services,
+        edge: edge(&config.gateway),
+        trusted_proxies: config.gateway.trusted_proxies.iter().filter_map(|c| c.block()).collect(),
+        access_log: config.access_log.as_ref().map(|log| access_log(context, log)),
+    };
+    Some(Compiled {
+        plan,
+        listeners: listeners.gateway,
+        admin: listeners.admin,
+        admin_hosts: config.admin.hosts.iter().map(ToString::to_string).collect(),
+        api: listeners.api,
+        tokens: tokens?,
+        workers: config.gateway.workers.map(|n| n as usize),
+        drain_delay: config.gateway.drain_delay.into(),
+        drain_timeout: config.gateway.drain_timeout.into(),
+        files,
+    })
+}
+
+/// `None` if there are too many, which the shape of the file forbids.
+fn tokens(context: &Context<'_>) -> Option<TokenStore> {
+    let token = |(name, token): (&super::model::Name, &super::model::Token)| {
+        Some(console::Token {
+            name: name.to_string(),
+            hash: console::TokenHash::parse(token.hash.as_str()).ok()?,
+            scopes: token.scopes.iter().map(|s| s.name().to_owned()).collect(),
+        })
+    };
+    TokenStore::new(context.config.token.iter().filter_map(token).collect()).ok()
+}
+
+fn edge(gateway: &Gateway) -> EdgePlan {
+    EdgePlan {
+        header_timeout: gateway.header_timeout.into(),
+        body_idle_timeout: gateway.body_idle_timeout.into(),
+        idle_timeout: gateway.idle_timeout.into(),
+        tunnel_idle_timeout: gateway.tunnel_idle_timeout.into(),
+        min_rate: gateway.min_rate.as_bytes_per_sec(),
+        min_rate_grace: gateway.min_rate_grace.into(),
+        max_request_line: gateway.max_request_line.as_usize(),
+        max_uri: gateway.max_uri.as_usize(),
+        max_header_bytes: gateway.max_header_bytes.as_usize(),
+        max_headers: gateway.max_headers as usize,
+        max_body: gateway.max_body.as_bytes(),
+        max_connections: gateway.max_connections,
+        max_connections_per_client: gateway.max_connections_per_client,
+    }
+}
+
+fn access_log(context: &Context<'_>, log: &AccessLog) -> AccessLogPlan {
+    AccessLogPlan {
+        path: log.path.as_ref().map(|path| context.world.directory.join(path)),
+        json: log.format == LogFormat::Json,
+        sample: log.sample,
+    }
+}

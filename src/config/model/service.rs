@@ -1,0 +1,183 @@
+//! `[service.NAME]`: some endpoints that answer alike, how they are checked and how they are used. Semantics of the
+//! values are those of `gateway::plan::ServicePlan`; fall, rise and interval follow HAProxy's checks.
+
+use kernel::Span;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::scalar::{CheckPath, Endpoint, HostName, StatusRange};
+
+/// A service: some endpoints that answer alike.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Service {
+    /// Where it is: `host:port`, the host being a name or an address (IPv6 in brackets).
+    ///
+    /// Default: none (required). Range: `1` to `1000` endpoints. Reload: live.
+    ///
+    /// Why: only you know them.
+    pub endpoints: Vec<Endpoint>,
+    /// Active HTTP checks of each endpoint.
+    ///
+    /// Default: none (an endpoint counts as healthy until a connection to it fails). Range: one table. Reload: live.
+    ///
+    /// Why: only you know which path tells whether the service can work.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<Health>,
+    /// How an endpoint is chosen: `least_outstanding` takes the one with the fewest requests in flight, `round_robin` one
+    /// after the other.
+    ///
+    /// Default: `least_outstanding`. Range: `least_outstanding` or `round_robin`. Reload: live.
+    ///
+    /// Why: an endpoint that is slow for the moment gets fewer requests by itself.
+    #[serde(default)]
+    pub balance: BalanceKind,
+    /// How long a connection to an endpoint may take to be established. Then the next endpoint is tried.
+    ///
+    /// Default: `1s`. Range: `1ms` to `5m`. Reload: live.
+    ///
+    /// Why: within one network a connection takes a few milliseconds, and one lost packet costs a second.
+    #[serde(default = "one_second")]
+    pub connect_timeout: Span,
+    /// How long a request may take to be answered (the head of the answer), waiting and all attempts included. There
+    /// is no fixed time for one attempt.
+    ///
+    /// Default: `30s`. Range: `1ms` to `1d`. Reload: live.
+    ///
+    /// Why: nobody waits longer, and what takes longer is a job rather than a request.
+    #[serde(default = "half_a_minute")]
+    pub timeout: Span,
+    /// The longest silence within an answer's body.
+    ///
+    /// Default: `30s`. Range: `100ms` to `1d`. Reload: live.
+    ///
+    /// Why: an answer that has begun and then says nothing for that long will not go on; event streams send comments
+    /// more often.
+    #[serde(default = "half_a_minute")]
+    pub body_idle_timeout: Span,
+    /// Connections to one endpoint, of all workers together. A request that finds them all in use waits for one.
+    ///
+    /// Default: `512`. Range: `1` to `65535`. Reload: live.
+    ///
+    /// Why: more requests at a time than that make an application slower rather than busier.
+    #[serde(default = "connections")]
+    pub max_connections: u32,
+    /// Idle connections that one worker keeps for one endpoint.
+    ///
+    /// Default: `32`. Range: `0` to `65535`. Reload: live.
+    ///
+    /// Why: a burst finds open connections, and the endpoint does not hold hundreds for nothing.
+    #[serde(default = "idle_connections")]
+    pub max_idle: u32,
+    /// An idle connection to an endpoint is closed after this long, or earlier if the endpoint is known to close earlier.
+    ///
+    /// Default: `1m`. Range: `1s` to `1h`. Reload: live.
+    ///
+    /// Why: most application servers keep a connection for 60 s or longer; those that do not are learned.
+    #[serde(default = "one_minute")]
+    pub idle_timeout: Span,
+    /// The `Host` that is sent to the service.
+    ///
+    /// Default: none (the client's). Range: a host name, with a port if needed. Reload: live.
+    ///
+    /// Why: an application makes its links from the name under which the client knows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<HostName>,
+}
+
+/// Active HTTP checks of a service's endpoints.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Health {
+    /// The path that is asked for with GET.
+    ///
+    /// Default: none (required). Range: an absolute path, with a query if needed. Reload: live.
+    ///
+    /// Why: only you know which one tells the truth.
+    pub path: CheckPath,
+    /// Time between checks of one endpoint, jittered by a tenth.
+    ///
+    /// Default: `2s`. Range: `100ms` to `1h`. Reload: live.
+    ///
+    /// Why: with `fall = 2` a dead endpoint is out after about four seconds, for half a request a second.
+    #[serde(default = "two_seconds")]
+    pub interval: Span,
+    /// A check without an answer in this time has failed.
+    ///
+    /// Default: `1s`. Range: `10ms` to `5m`. Reload: live.
+    ///
+    /// Why: an endpoint that needs a second for its simplest answer is in no state to serve.
+    #[serde(default = "one_second")]
+    pub timeout: Span,
+    /// Failures in a row until an endpoint is down.
+    ///
+    /// Default: `2`. Range: `1` to `100`. Reload: live.
+    ///
+    /// Why: one failure may be a lost packet; two in a row hardly ever are.
+    #[serde(default = "two")]
+    pub fall: u32,
+    /// Successes in a row until it is up again.
+    ///
+    /// Default: `2`. Range: `1` to `100`. Reload: live.
+    ///
+    /// Why: an endpoint that is starting often answers once before it can carry load.
+    #[serde(default = "two")]
+    pub rise: u32,
+    /// The statuses that pass: `"200"` or `"200-399"`.
+    ///
+    /// Default: `["200-399"]`. Range: `1` to `32` ranges within 100-599. Reload: live.
+    ///
+    /// Why: a redirect to a login page is an answer of a healthy application.
+    #[serde(default = "success")]
+    pub expect: Vec<StatusRange>,
+    /// The `Host` of the check.
+    ///
+    /// Default: none (the endpoint's own name). Range: a host name, with a port if needed. Reload: live.
+    ///
+    /// Why: most applications do not look at it for their health path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<HostName>,
+}
+
+/// How an endpoint is chosen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum BalanceKind {
+    /// The one with the fewest requests in flight.
+    #[default]
+    LeastOutstanding,
+    /// One after the other.
+    RoundRobin,
+}
+
+const fn one_second() -> Span {
+    Span::from_secs(1)
+}
+
+const fn two_seconds() -> Span {
+    Span::from_secs(2)
+}
+
+const fn half_a_minute() -> Span {
+    Span::from_secs(30)
+}
+
+const fn one_minute() -> Span {
+    Span::from_secs(60)
+}
+
+const fn connections() -> u32 {
+    512
+}
+
+const fn idle_connections() -> u32 {
+    32
+}
+
+const fn two() -> u32 {
+    2
+}
+
+fn success() -> Vec<StatusRange> {
+    vec![StatusRange::new(200, 399)]
+}

@@ -1,0 +1,181 @@
+//! For each rule a file that breaks it and nothing else, so that a rule that stops working, or starts to speak out of
+//! turn, is noticed; and each rule's own example, which must not break it.
+
+use kernel::Severity;
+
+use super::{ids, read};
+use crate::config::catalogue;
+
+/// What a fixture need not say.
+const BASE: &str = "[gateway]\nlisten = \"127.0.0.1:8080\"\n";
+const SHOP: &str = "[service.shop]\nendpoints = [\"10.0.0.1:80\", \"10.0.0.2:80\"]\nhealth = { path = \"/up\" }\n";
+
+/// Rules and what breaks them. `@` stands for [`BASE`], `#shop` for [`SHOP`].
+const FIXTURES: &[(&str, &str)] = &[
+    ("syntax", "[gateway]\nlisten = 127.0.0.1:8080\n"),
+    ("unreadable-secret", "@#shop[token.a]\nhash = \"${env:NOT_SET}\"\nscopes = [\"operator\"]\n"),
+    ("bad-reference", "@#shop[token.a]\nhash = \"${NOT_SET}\"\nscopes = [\"operator\"]\n"),
+    ("unknown-key", "@ports = 1\n#shop"),
+    ("wrong-type", "@max_headers = \"100\"\n#shop"),
+    ("missing-key", "@[service.shop]\nhealth = { path = \"/up\" }\n"),
+    ("bad-value", "@trusted_proxies = [\"10.0.0.0/33\"]\n#shop"),
+    ("out-of-range", "@max_headers = 0\n#shop"),
+    ("no-listener", "[gateway]\n#shop"),
+    ("same-address", "@[admin]\nlisten = \"127.0.0.1:8080\"\n#shop"),
+    (
+        "unresolvable-name",
+        "@[service.shop]\nendpoints = [\"shop.invalid:80\", \"10.0.0.2:80\"]\nhealth = { path = \"/up\" }\n",
+    ),
+    ("nothing-to-serve", "@"),
+    (
+        "route-needed",
+        "@#shop[service.next]\nendpoints = [\"10.0.0.3:80\", \"10.0.0.4:80\"]\nhealth = { path = \"/up\" }\n",
+    ),
+    ("route-target", "@#shop[[route]]\nservice = \"shop\"\nredirect = { to = \"/x\" }\n"),
+    ("unknown-service", "@#shop[[route]]\nsplit = { shop = 90, shp = 10 }\n"),
+    (
+        "duplicate-name",
+        "@#shop[[route]]\npath = \"/a\"\nname = \"a\"\nservice = \"shop\"\n[[route]]\nname = \"a\"\nservice = \"shop\"\n",
+    ),
+    ("empty-split", "@#shop[[route]]\npath = \"/a\"\nsplit = { shop = 0 }\n[[route]]\nservice = \"shop\"\n"),
+    (
+        "without-effect",
+        "@#shop[[route]]\npath = \"/old\"\nredirect = { to = \"/x\" }\ntimeout = \"5s\"\n[[route]]\nservice = \"shop\"\n",
+    ),
+    ("rewrite-mismatch", "@#shop[[route]]\npath = \"/shopping/*\"\nstrip_prefix = \"/shop\"\nservice = \"shop\"\n"),
+    ("bad-redirect-status", "@[[route]]\nredirect = { to = \"/x\", status = 200 }\n"),
+    ("managed-header", "@#shop[[route]]\nservice = \"shop\"\nrequest_headers = { set = { Content-Length = \"0\" } }\n"),
+    (
+        "duplicate-header",
+        "@#shop[[route]]\nservice = \"shop\"\nresponse_headers = { set = { X-A = \"1\", x-a = \"2\" } }\n",
+    ),
+    (
+        "cors-any-with-credentials",
+        "@#shop[[route]]\nservice = \"shop\"\ncors = { origins = [\"*\"], credentials = true }\n",
+    ),
+    ("bad-cors", "@#shop[[route]]\nservice = \"shop\"\ncors = { origins = [\"*\", \"https://a.example\"] }\n"),
+    ("unreadable-page", "@#shop[[route]]\nservice = \"shop\"\nerror_pages = { \"503\" = \"huge.html\" }\n"),
+    ("trust-everyone", "@trusted_proxies = [\"0.0.0.0/0\"]\nmax_connections_per_client = 1000\n#shop"),
+    ("no-min-rate", "@min_rate = \"0B/s\"\n#shop"),
+    ("huge-body", "@#shop[[route]]\nservice = \"shop\"\nmax_body = \"2GiB\"\n"),
+    ("uri-above-request-line", "@max_uri = \"16KiB\"\n#shop"),
+    ("client-takes-all", "@max_connections = 500\n#shop"),
+    ("proxy-counts-as-client", "@trusted_proxies = [\"10.0.0.5\"]\n#shop"),
+    ("drain-below-timeout", "@drain_timeout = \"10s\"\n#shop"),
+    ("no-drain-delay", "@drain_delay = \"0s\"\n#shop"),
+    ("access-log-samples-nothing", "@#shop[access_log]\nsample = 0\n"),
+    ("admin-exposed", "@[admin]\nlisten = \"0.0.0.0:7070\"\n#shop"),
+    ("api-without-token", "@[api]\nlisten = \"127.0.0.1:7071\"\n#shop"),
+    ("scope-without-api", "@[token.a]\nhash = \"${env:GOOD_HASH}\"\nscopes = [\"services:read\"]\n#shop"),
+    (
+        "same-token",
+        "@[token.a]\nhash = \"${env:GOOD_HASH}\"\nscopes = [\"operator\"]\n[token.b]\nhash = \"${env:GOOD_HASH}\"\nscopes = [\"operator\"]\n#shop",
+    ),
+    ("no-health-check", "@[service.shop]\nendpoints = [\"10.0.0.1:80\", \"10.0.0.2:80\"]\n"),
+    ("single-endpoint", "@[service.shop]\nendpoints = [\"10.0.0.1:80\"]\nhealth = { path = \"/up\" }\n"),
+    ("same-endpoint", "@[service.shop]\nendpoints = [\"10.0.0.1:80\", \"10.0.0.1:80\"]\nhealth = { path = \"/up\" }\n"),
+    ("unused-service", "@#shop[[route]]\nredirect = { to = \"/x\" }\n"),
+    ("timeout-below-connect", "@#shop[[route]]\nservice = \"shop\"\ntimeout = \"500ms\"\n"),
+    (
+        "health-timeout-above-interval",
+        "@[service.shop]\nendpoints = [\"10.0.0.1:80\", \"10.0.0.2:80\"]\nhealth = { path = \"/up\", timeout = \"3s\" }\n",
+    ),
+    (
+        "slow-health-check",
+        "@[service.shop]\nendpoints = [\"10.0.0.1:80\", \"10.0.0.2:80\"]\nhealth = { path = \"/up\", interval = \"30s\" }\n",
+    ),
+    (
+        "health-accepts-errors",
+        "@[service.shop]\nendpoints = [\"10.0.0.1:80\", \"10.0.0.2:80\"]\nhealth = { path = \"/up\", expect = [\"200-599\"] }\n",
+    ),
+    (
+        "idle-above-connections",
+        "@[service.shop]\nendpoints = [\"10.0.0.1:80\", \"10.0.0.2:80\"]\nhealth = { path = \"/up\" }\nmax_connections = 10\n",
+    ),
+    (
+        "endpoint-loop",
+        "@[service.shop]\nendpoints = [\"localhost:8080\", \"10.0.0.2:80\"]\nhealth = { path = \"/up\" }\n",
+    ),
+    ("shadowed-route", "@#shop[[route]]\nservice = \"shop\"\n[[route]]\npath = \"/a/*\"\nservice = \"shop\"\n"),
+    (
+        "allowed-and-denied",
+        "@#shop[[route]]\nservice = \"shop\"\nallow = [\"10.9.1.0/24\"]\ndeny = [\"10.9.0.0/16\"]\n",
+    ),
+    ("split-of-one", "@#shop[[route]]\nsplit = { shop = 100 }\n"),
+    ("page-never-sent", "@#shop[[route]]\nservice = \"shop\"\nerror_pages = { \"418\" = \"sorry.html\" }\n"),
+    (
+        "cors-without-options",
+        "@#shop[[route]]\nservice = \"shop\"\nmethods = [\"PUT\"]\ncors = { origins = [\"https://a.example\"] }\n",
+    ),
+];
+
+/// Rules that no text can break: they are about files that cannot be read and addresses that are taken.
+const ELSEWHERE: [&str; 2] = ["unreadable-file", "address-unavailable"];
+
+fn fixture(text: &str) -> String {
+    text.replace('@', BASE).replace("#shop", SHOP)
+}
+
+#[test]
+fn each_rule_is_broken_by_its_fixture_and_no_other_is() {
+    for (id, text) in FIXTURES {
+        let text = fixture(text);
+        let outcome = read(&text);
+        assert_eq!(ids(&outcome), [*id], "{text}\n{}", outcome.text());
+        let finding = &outcome.findings[0];
+        assert!(!finding.remedy.is_empty(), "{id}");
+        let needs_place = !matches!(*id, "nothing-to-serve");
+        assert_eq!(finding.place.is_some(), needs_place, "{id}");
+        assert_eq!(outcome.compiled.is_none(), finding.severity == Severity::Error, "{id}");
+    }
+}
+
+#[test]
+fn each_rule_has_a_fixture() {
+    for rule in catalogue::rules().filter(|rule| !ELSEWHERE.contains(&rule.id)) {
+        assert!(FIXTURES.iter().any(|(id, _)| *id == rule.id), "no fixture breaks {}", rule.id);
+    }
+    for (id, _) in FIXTURES {
+        assert!(catalogue::rules().any(|rule| rule.id == *id), "there is no rule {id}");
+    }
+}
+
+#[test]
+fn the_example_of_a_rule_does_not_break_it() {
+    for rule in catalogue::rules() {
+        let text = completed(rule.example);
+        let outcome = read(&text);
+        assert!(!ids(&outcome).contains(&rule.id), "{}\n{}", rule.id, outcome.text());
+        let shape = ["syntax", "unknown-key", "wrong-type", "missing-key", "bad-value", "out-of-range"];
+        let broken = ids(&outcome).into_iter().filter(|id| shape.contains(id)).collect::<Vec<_>>();
+        assert!(broken.is_empty(), "the example of {} is no configuration\n{}", rule.id, outcome.text());
+    }
+}
+
+/// An example with what it leaves out: a listener, the services its routes name, and secrets and pages that exist here.
+fn completed(example: &str) -> String {
+    let mut root: toml::Table = example.parse().unwrap();
+    let gateway = root.entry("gateway").or_insert_with(|| toml::Table::new().into());
+    gateway.as_table_mut().unwrap().entry("listen").or_insert("127.0.0.1:8080".into());
+    let routes = root.get("route").and_then(|r| r.as_array()).cloned().unwrap_or_default();
+    let mut names: Vec<String> = routes.iter().filter_map(|r| Some(r.get("service")?.as_str()?.to_owned())).collect();
+    names.extend(routes.iter().filter_map(|r| r.get("split")?.as_table()).flat_map(|split| split.keys().cloned()));
+    let services = root.entry("service").or_insert_with(|| toml::Table::new().into()).as_table_mut().unwrap();
+    if names.is_empty() && services.is_empty() {
+        names.push("shop".to_owned());
+    }
+    for name in names {
+        let service: toml::Table =
+            "endpoints = [\"10.0.0.1:80\", \"10.0.0.2:80\"]\nhealth = { path = \"/up\" }".parse().unwrap();
+        services.entry(name).or_insert(service.into());
+    }
+    let text = root.to_string();
+    let hashes = [
+        "${file:/run/secrets/deploy-token-hash}",
+        "${env:DEPLOY_TOKEN_HASH}",
+        "${file:/etc/evenkeel/ops-token-hash}",
+        "${file:/etc/evenkeel/dashboard-token-hash}",
+    ];
+    let text = hashes.iter().fold(text, |text, hash| text.replace(hash, "${env:GOOD_HASH}"));
+    text.replace("pages/sorry.html", "sorry.html")
+}
