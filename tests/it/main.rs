@@ -1,1 +1,17 @@
-//! Whole-node tests.
+//! Whole-node tests: the real `evenkeel` binary with a real configuration file, real sockets, real signals. One binary,
+//! one file for each subject; [`support`] writes configurations and asks questions. The binary is the one that
+//! `EVENKEEL_BIN` names, else the one that cargo built beside the tests (`cargo build` first).
+//!
+//! Every port is 0, every wait has a deadline, nothing sleeps for state. What single parts do is tested where they are;
+//! here is what only the whole can show.
+
+mod admin;
+mod api;
+mod cli;
+mod config_errors;
+mod demo;
+mod metrics;
+mod reload;
+mod stopping;
+mod support;
+mod traffic;
