@@ -70,6 +70,14 @@ pub(crate) async fn serve(core: Rc<Core>, io: TcpStream, peer: SocketAddr) {
     }
 }
 
+/// Ends a connection that has been answered without being served.
+pub(crate) async fn dismiss(core: &Rc<Core>, io: TcpStream, peer: SocketAddr) {
+    let mut client = Client { io, peer, deadline: core.deadlines.add(), requests: 0 };
+    let mut buf = core.buffers.take();
+    client.linger(core, &mut buf).await;
+    core.buffers.give(buf);
+}
+
 /// Serves requests until the connection has nothing to read.
 async fn busy(core: &Rc<Core>, client: &mut Client) -> Next {
     let mut scratch = core.take_scratch();
@@ -148,7 +156,7 @@ async fn read_head(core: &Rc<Core>, client: &mut Client, buf: &mut Buf, scratch:
         match filled {
             None => return HeadRead::Nothing,
             Some(Ok(0)) => return HeadRead::Closed,
-            Some(Ok(n)) => core.edge().bytes_in.add(n as u64),
+            Some(Ok(_)) => {}
             Some(Err(error)) if error.kind() == std::io::ErrorKind::TimedOut => return HeadRead::Timeout,
             Some(Err(_)) => return HeadRead::Closed,
         }

@@ -41,9 +41,7 @@ pub(crate) struct Commons {
 #[derive(Debug, Default)]
 pub(crate) struct EdgeCells {
     pub(crate) accepted: Cell64,
-    pub(crate) closed: Cell64,
     pub(crate) errors: [Cell64; ErrorCode::ALL.len()],
-    pub(crate) bytes_in: Cell64,
     pub(crate) bytes_out: Cell64,
     pub(crate) tunnels: Cell64,
 }
@@ -109,6 +107,8 @@ pub(crate) struct Core {
     pub(crate) phase: Cell<DrainPhase>,
     /// Open client connections of this worker.
     pub(crate) connections: Cell<u64>,
+    /// Connections beyond the limits that are being dismissed.
+    pub(crate) turned_away: Cell<u32>,
     held: RefCell<Rc<Held>>,
     scratch: RefCell<Vec<Box<Scratch>>>,
 }
@@ -126,6 +126,7 @@ impl Core {
             entropy: RefCell::new(entropy),
             phase: Cell::new(DrainPhase::Running),
             connections: Cell::new(0),
+            turned_away: Cell::new(0),
             held: RefCell::new(held),
             scratch: RefCell::default(),
         })

@@ -21,6 +21,8 @@ use crate::problem::{self, Frame};
 
 /// Connections accepted in a row before others get their turn: a burst is then spread over the workers.
 const ACCEPT_BURST: u32 = 16;
+/// Connections beyond the limits that a worker gives the time to read their answer; more are closed at once.
+const TURNED_AWAY_MAX: u32 = 64;
 /// How long accepting rests when the process is out of descriptors or memory.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
 
@@ -148,7 +150,6 @@ struct Counted {
 impl Drop for Counted {
     fn drop(&mut self) {
         self.core.commons.clients.leave(self.client);
-        self.core.edge().closed.inc();
         self.core.connections.set(self.core.connections.get() - 1);
         if self.core.phase.get() >= DrainPhase::Draining {
             self.ended.notify_one();
@@ -161,9 +162,11 @@ fn take(core: &Rc<Core>, io: TcpStream, peer: SocketAddr, ended: &Rc<Notify>) {
     let edge = &held.snapshot.plan.edge;
     let client = client_key(peer.ip());
     core.edge().accepted.inc();
-    if let Err(code) = core.commons.clients.enter(client, edge.max_connections, edge.max_connections_per_client) {
-        core.edge().closed.inc();
-        turn_away(core, &io, peer, code);
+    // A trusted proxy stands for many clients: it is held to the overall limit only.
+    let trusted = held.snapshot.plan.trusted_proxies.contains(peer.ip());
+    let most = if trusted { u32::MAX } else { edge.max_connections_per_client };
+    if let Err(code) = core.commons.clients.enter(client, edge.max_connections, most) {
+        turn_away(core, io, peer, code);
         return;
     }
     core.connections.set(core.connections.get() + 1);
@@ -177,8 +180,9 @@ fn take(core: &Rc<Core>, io: TcpStream, peer: SocketAddr, ended: &Rc<Notify>) {
     });
 }
 
-/// Answers a connection beyond the limits without reading from it.
-fn turn_away(core: &Core, io: &TcpStream, peer: SocketAddr, code: ErrorCode) {
+/// Answers a connection beyond the limits, whatever it asks. What it sends is read for a short while and dropped:
+/// closing with bytes unread would be a reset, which can overtake the answer.
+fn turn_away(core: &Rc<Core>, io: TcpStream, peer: SocketAddr, code: ErrorCode) {
     core.edge().errors[code.index()].inc();
     let mut answer = Vec::new();
     let frame = Frame { request_id: b"", close: true, to_head: false, http10: false };
@@ -186,4 +190,13 @@ fn turn_away(core: &Core, io: &TcpStream, peer: SocketAddr, code: ErrorCode) {
     // A fresh socket takes this much at once, or the client is gone.
     let _sent = io.try_write(&answer).is_ok();
     tracing::debug!(%peer, code = code.code(), "turned a connection away");
+    if core.turned_away.get() >= TURNED_AWAY_MAX {
+        return;
+    }
+    core.turned_away.set(core.turned_away.get() + 1);
+    let core = core.clone();
+    tokio::task::spawn_local(async move {
+        conn::dismiss(&core, io, peer).await;
+        core.turned_away.set(core.turned_away.get() - 1);
+    });
 }

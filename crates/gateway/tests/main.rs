@@ -5,11 +5,14 @@
 #![allow(clippy::unwrap_used, reason = "this is all test code; an unwrap that fails is a test that fails")]
 
 mod answers;
+mod bodies;
 mod chunks;
 mod exchange;
 mod heads;
+mod limits;
 mod passed;
 mod support;
+mod tunnels;
 
 /// The tables together are the product's promise that what is ambiguous ends at the gateway; they only grow.
 #[test]
