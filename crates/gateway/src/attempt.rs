@@ -63,8 +63,11 @@ pub(crate) struct Attempt<'a> {
     /// The request must be answered by then; counted anew from the end of a streamed body.
     pub(crate) until: Moment,
     pub(crate) timeout: Duration,
-    /// When the first byte on a new connection is so late that the connection may be starving.
+    /// When the first byte on a new connection is so late that the connection may be starving. Counted from the end
+    /// of the body, because an answer is not expected before.
     pub(crate) starves_at: Moment,
+    /// The client waits for 100 (Continue) before it sends its body: it is not slow.
+    pub(crate) awaits_continue: bool,
     /// The connection is new and its first byte far later than usual.
     pub(crate) starving: Option<Starving>,
     /// Whether the upstream refused to take more; its answer may be there all the same.
@@ -139,7 +142,9 @@ impl Attempt<'_> {
         match self.upload.poll(cx, &mut self.client.io, self.buf, &mut self.conn.io) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Ok(())) => {
-                self.until = self.core.clock().now() + self.timeout;
+                let now = self.core.clock().now();
+                self.until = now + self.timeout;
+                self.watch_for_starving(now);
                 Poll::Ready(Ok(true))
             }
             Poll::Ready(Err(UploadFault::Upstream(_))) => {
@@ -148,6 +153,21 @@ impl Attempt<'_> {
             }
             Poll::Ready(Err(UploadFault::ClientGone)) => Poll::Ready(Err(Fault::ClientGone)),
             Poll::Ready(Err(fault)) => Poll::Ready(Err(Fault::Body(fault))),
+        }
+    }
+
+    /// From now on the first byte on a new connection is expected.
+    pub(crate) fn watch_for_starving(&mut self, now: Moment) {
+        if !self.conn.reused {
+            self.starves_at = now + self.conn.slot.endpoint().starving_after();
+        }
+    }
+
+    /// 100 (Continue) has been passed on: from now on the body is expected.
+    pub(crate) fn continued(&mut self) {
+        if self.awaits_continue {
+            self.awaits_continue = false;
+            self.upload.restart_pace(self.edge, self.core.clock().now());
         }
     }
 
@@ -191,7 +211,8 @@ impl Attempt<'_> {
     }
 
     fn body_is_coming(&self) -> bool {
-        self.sent == self.out.len() && !self.upload.is_over()
+        let waits = self.awaits_continue && self.upload.has_not_begun();
+        self.sent == self.out.len() && !self.upload.is_over() && !waits
     }
 
     /// The deadline has passed: a fault, or `None` if it is to be set anew.

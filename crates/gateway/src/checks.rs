@@ -93,10 +93,15 @@ async fn check(endpoint: &EndpointState, plan: &HealthPlan) -> Result<(), CheckE
         if read == 0 || bytes.len() > ANSWER_BYTES_MAX {
             return Err(CheckError::Closed);
         }
-        if parser.parse(&bytes, &ANSWER_LIMITS, false).map_err(CheckError::Malformed)? {
+        while parser.parse(&bytes, &ANSWER_LIMITS, false).map_err(CheckError::Malformed)? {
             let status = parser.head().status;
-            let passes = plan.expect.iter().any(|(low, high)| (*low..=*high).contains(&status));
-            return if passes { Ok(()) } else { Err(CheckError::Status(status)) };
+            if status >= 200 {
+                let passes = plan.expect.iter().any(|(low, high)| (*low..=*high).contains(&status));
+                return if passes { Ok(()) } else { Err(CheckError::Status(status)) };
+            }
+            // An interim answer: the final one is still to come.
+            bytes.drain(..parser.head().length);
+            parser.reset();
         }
     }
 }

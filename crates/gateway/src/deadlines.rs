@@ -1,6 +1,6 @@
 //! The deadlines of one worker's connections. Setting one is a store into a slot, so that a request which sets five
 //! and misses none pays next to nothing; one task per worker looks at all slots when the earliest could be due and
-//! wakes the connections whose time has come. A deadline fires at its millisecond or up to one tick (1 ms) later.
+//! wakes the connections whose time has come. A deadline fires up to 5 ms late, never early.
 //!
 //! The look over all slots is linear; it happens at most every 5 ms while something is due soon, else once a second.
 

@@ -161,6 +161,10 @@ impl Answer<'_> {
                 out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
             }
             add(out, b"X-Request-Id", self.request_id);
+            // RFC 9110, 7.8: who sends Upgrade names it in Connection.
+            if head.status == 426 {
+                out.extend_from_slice(b"Connection: upgrade\r\n");
+            }
             if self.close {
                 out.extend_from_slice(b"Connection: close\r\n");
             } else if self.http10 {

@@ -29,7 +29,7 @@ use crate::buf::Buf;
 use crate::core::{Core, Want};
 use crate::deadlines::Deadline;
 use crate::plan::ServicePlan;
-use crate::queue::{Grant, Slot};
+use crate::queue::{Grant, Slot, Spare};
 use crate::state::EndpointState;
 
 /// One connection to an endpoint, in use.
@@ -39,6 +39,8 @@ pub(crate) struct UpConn {
     pub(crate) buf: Option<Buf>,
     /// Whether it has answered a request before.
     pub(crate) reused: bool,
+    /// Whether the request stood in line for it.
+    pub(crate) waited: bool,
     /// What the endpoint announced with `Keep-Alive: timeout=`.
     pub(crate) announced: Option<Duration>,
     pub(crate) slot: Slot,
@@ -114,7 +116,7 @@ impl Pool {
         endpoint.idle[core.index].store(list.len() as u32, Ordering::SeqCst);
         let conn = found?;
         core.commons_links(endpoint).reused.inc();
-        Some(UpConn { io: conn.io, buf: None, reused: true, announced: conn.announced, slot: conn.slot })
+        Some(UpConn { io: conn.io, buf: None, reused: true, waited: false, announced: conn.announced, slot: conn.slot })
     }
 
     /// Keeps a connection whose answer is complete, hands it to who waits for it, or closes it.
@@ -131,7 +133,13 @@ impl Pool {
             return;
         }
         if endpoint.queue.has_waiters() {
-            hand_over(core, &endpoint, conn.io, conn.slot);
+            hand_over(core, &endpoint, Idle {
+                io: conn.io,
+                slot: conn.slot,
+                since: core.clock().now(),
+                until: Moment::MAX,
+                announced: conn.announced,
+            });
             return;
         }
         {
@@ -165,7 +173,7 @@ impl Pool {
         let state = conn.slot.endpoint().clone();
         state.idle[core.index].store(list.len() as u32, Ordering::SeqCst);
         drop(idle);
-        hand_over(core, &state, conn.io, conn.slot);
+        hand_over(core, &state, conn);
     }
 
     /// Does what another worker asked for.
@@ -250,11 +258,12 @@ fn is_quiet(io: &mut TcpStream, cx: &mut Context<'_>) -> bool {
 }
 
 /// Gives a connection to the first in line, who may live on another worker; closes it if that fails.
-fn hand_over(core: &Core, endpoint: &EndpointState, io: TcpStream, slot: Slot) {
+fn hand_over(core: &Core, endpoint: &EndpointState, conn: Idle) {
+    let Idle { io, slot, since, announced, .. } = conn;
     if let Ok(io) = io.into_std() {
         core.commons_links(endpoint).handed_over.inc();
         // If the line is empty by now, the connection is closed: a rare race, and nothing is lost by it.
-        drop(endpoint.offer(Grant::Connection(io, slot)));
+        drop(endpoint.offer(Grant::Connection(Spare { io, slot, since, announced })));
     }
 }
 
@@ -319,12 +328,15 @@ impl Core {
         match granted {
             None => Err(AcquireError::Saturated),
             Some(Grant::Slot(slot)) => Ok(Err(slot)),
-            Some(Grant::Connection(io, slot)) => {
+            Some(Grant::Connection(Spare { io, slot, since, announced })) => {
                 let mut io = TcpStream::from_std(io).map_err(AcquireError::Connect)?;
-                if reuse == Reuse::Never || !is_quiet(&mut io, &mut Context::from_waker(Waker::noop())) {
+                let limit = endpoint.idle_limit(service.idle_timeout, announced);
+                let fresh = keepalive::may_reuse(self.clock().now().since(since), limit, reuse == Reuse::Any);
+                let quiet = is_quiet(&mut io, &mut Context::from_waker(Waker::noop()));
+                if reuse == Reuse::Never || !fresh || !quiet {
                     return Ok(Err(slot));
                 }
-                Ok(Ok(UpConn { io, buf: None, reused: true, announced: None, slot }))
+                Ok(Ok(UpConn { io, buf: None, reused: true, waited: true, announced, slot }))
             }
         }
     }
@@ -345,7 +357,7 @@ impl Core {
         match within(deadline, connect_any(&endpoint.plan.addresses)).await {
             Ok(Ok(io)) => {
                 links.opened.inc();
-                Ok(UpConn { io, buf: None, reused: false, announced: None, slot })
+                Ok(UpConn { io, buf: None, reused: false, waited: false, announced: None, slot })
             }
             Ok(Err(error)) => {
                 links.connect_failures.inc();

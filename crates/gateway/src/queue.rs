@@ -11,7 +11,9 @@ use std::collections::VecDeque;
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use kernel::Moment;
 use tokio::sync::oneshot;
 
 use crate::state::EndpointState;
@@ -48,7 +50,18 @@ pub(crate) enum Grant {
     /// It may open a connection.
     Slot(Slot),
     /// An open, idle connection from another worker (or this one).
-    Connection(TcpStream, Slot),
+    Connection(Spare),
+}
+
+/// A connection on its way from one worker to another.
+#[derive(Debug)]
+pub(crate) struct Spare {
+    pub(crate) io: TcpStream,
+    pub(crate) slot: Slot,
+    /// Since when it has been idle.
+    pub(crate) since: Moment,
+    /// What the endpoint announced with `Keep-Alive: timeout=`.
+    pub(crate) announced: Option<Duration>,
 }
 
 /// A place in the line; leaving it (by drop) is noticed.
@@ -149,7 +162,7 @@ impl Drop for Slot {
             match endpoint.offer(Grant::Slot(heir)) {
                 None => return,
                 Some(Grant::Slot(heir)) => heir.disarm(),
-                Some(Grant::Connection(..)) => {}
+                Some(Grant::Connection(_)) => {}
             }
         }
         endpoint.queue.open.fetch_sub(1, Ordering::SeqCst);

@@ -108,7 +108,8 @@ impl<'a> Relay<'a> {
             AnswerFraming::UntilClose if parts.chunked => Source::Framed,
             AnswerFraming::UntilClose => Source::Direct(u64::MAX),
         };
-        let pace = Pace::new(parts.edge, parts.edge.body_idle_timeout, parts.now);
+        let idle = parts.edge.body_idle_timeout.min(parts.service.body_idle_timeout);
+        let pace = Pace::new(parts.edge, idle, parts.now);
         let mut relay = Relay {
             core: parts.core,
             client: parts.client,
@@ -217,7 +218,8 @@ impl<'a> Relay<'a> {
             if self.blocked_on_client {
                 // The client has caught up: it is measured anew when it falls behind again.
                 self.blocked_on_client = false;
-                self.pace = Pace::new(self.edge, self.edge.body_idle_timeout, self.core.clock().now());
+                let idle = self.edge.body_idle_timeout.min(self.service.body_idle_timeout);
+                self.pace = Pace::new(self.edge, idle, self.core.clock().now());
             }
             self.answer.clear();
             self.at = 0;

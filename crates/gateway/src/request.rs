@@ -63,6 +63,8 @@ struct End {
     status: u16,
     code: Option<ErrorCode>,
     next: Next,
+    /// Whether the client got an answer, and all of it.
+    whole: bool,
     /// When it ended, if the clock was read then.
     at: Option<Moment>,
 }
@@ -351,10 +353,6 @@ impl Serving<'_> {
         timeout: Duration,
     ) -> Result<(), (Fault, u64)> {
         self.scratch.response.reset();
-        let starves_at = match conn.reused {
-            true => Moment::MAX,
-            false => self.core.clock().now() + conn.slot.endpoint().starving_after(),
-        };
         let mut attempt = Attempt {
             core: self.core,
             client: &mut *self.client,
@@ -368,10 +366,14 @@ impl Serving<'_> {
             to_head: self.facts.to_head,
             until,
             timeout,
-            starves_at,
+            starves_at: Moment::MAX,
+            awaits_continue: self.facts.expects_continue,
             starving: None,
             refused: false,
         };
+        if !attempt.conn.reused && attempt.upload.is_over() {
+            attempt.watch_for_starving(self.core.clock().now());
+        }
         for _ in 0..INTERIM_MAX {
             if let Err(fault) = attempt.head().await {
                 return Err((fault, attempt.sent as u64));
@@ -405,9 +407,12 @@ impl Serving<'_> {
                 }
                 self.scratch.answer.clear();
             }
-            let length = attempt.response.head().length;
+            let (length, status) = (head.length, head.status);
             buf.consume(length);
             attempt.response.reset();
+            if status == 100 {
+                attempt.continued();
+            }
         }
         Err((Fault::Malformed(crate::h1::HeadError::Status), attempt.sent as u64))
     }
@@ -422,11 +427,11 @@ impl Serving<'_> {
     ) -> End {
         let now = self.core.clock().now();
         let Some(mut upstream) = conn.buf.take() else {
-            return End { status: 0, code: Some(ErrorCode::Internal), next: Next::Close, at: None };
+            return End { status: 0, code: Some(ErrorCode::Internal), next: Next::Close, whole: false, at: None };
         };
         let head = self.scratch.response.head();
         let (status, framing) = (head.status, head.framing);
-        if conn.reused {
+        if conn.reused && !conn.waited && self.attempts == 1 && self.facts.framing == Framing::None {
             endpoint.saw_first_byte(now.since(self.facts.started).as_micros() as u64);
         }
         if let Some(value) = head.keep_alive_value {
@@ -495,7 +500,7 @@ impl Serving<'_> {
             Relayed::Complete if !upload.is_done() => Next::Linger,
             _ => Next::Close,
         };
-        End { status, code, next, at: None }
+        End { status, code, next, whole: relayed == Relayed::Complete, at: None }
     }
 
     /// Answers 101 and passes bytes both ways until the tunnel ends.
@@ -506,14 +511,14 @@ impl Serving<'_> {
         self.core.edge().tunnels.inc();
         self.end_attempt(endpoint, class_of(101));
         if !sent {
-            return End { status: 101, code: Some(ErrorCode::ClientGone), next: Next::Close, at: None };
+            return End { status: 101, code: Some(ErrorCode::ClientGone), next: Next::Close, whole: false, at: None };
         }
         let up = std::mem::replace(self.buf, self.core.buffers.take());
         let idle = edge.tunnel_idle_timeout;
         let at = self.core.clock().now();
         let bytes = tunnel::run(self.core, self.client, &mut conn.io, up, down, idle).await;
         (self.bytes_in, self.bytes_out) = bytes;
-        End { status: 101, code: None, next: Next::Close, at: Some(at) }
+        End { status: 101, code: None, next: Next::Close, whole: true, at: Some(at) }
     }
 
     fn end_attempt(&self, endpoint: &EndpointState, class: usize) {
@@ -559,7 +564,7 @@ impl Serving<'_> {
             next = Next::Close;
         }
         if code == ErrorCode::ClientGone {
-            return End { status: 0, code: Some(code), next: Next::Close, at: None };
+            return End { status: code.status(), code: Some(code), next: Next::Close, whole: false, at: None };
         }
         let frame = Frame {
             request_id: self.facts.request_id(&self.scratch.id),
@@ -576,10 +581,11 @@ impl Serving<'_> {
         }
         self.bytes_out = answer.len() as u64;
         let until = self.core.clock().now() + self.held.snapshot.plan.edge.body_idle_timeout;
-        if !self.client.send(&self.scratch.answer, until).await {
+        let sent = self.client.send(&self.scratch.answer, until).await;
+        if !sent {
             next = Next::Close;
         }
-        End { status: code.status(), code: Some(code), next, at: None }
+        End { status: code.status(), code: Some(code), next, whole: sent, at: None }
     }
 
     /// Answers without a body: a redirect or a preflight answer.
@@ -594,10 +600,11 @@ impl Serving<'_> {
         let fields: Vec<(&str, &str)> = fields.iter().map(|(n, v)| (*n, v.as_str())).collect();
         problem::write_empty(&mut self.scratch.answer, frame, status, &fields);
         let until = self.core.clock().now() + self.held.snapshot.plan.edge.body_idle_timeout;
-        if !self.client.send(&self.scratch.answer, until).await {
+        let sent = self.client.send(&self.scratch.answer, until).await;
+        if !sent {
             next = Next::Close;
         }
-        End { status, code: None, next, at: None }
+        End { status, code: None, next, whole: sent, at: None }
     }
 
     /// Counts the request and writes its line.
@@ -607,8 +614,7 @@ impl Serving<'_> {
         let took = at.since(self.facts.started);
         let us = took.as_micros() as u64;
         // An answer that broke off is no answer, whatever its status said.
-        let broke = matches!(end.code, Some(ErrorCode::UpstreamTruncated | ErrorCode::ClientGone));
-        let class = if broke { NO_ANSWER } else { class_of(end.status) };
+        let class = if end.whole { class_of(end.status) } else { NO_ANSWER };
         let snapshot = &self.held.snapshot;
         if let Some(route) = self.route {
             snapshot.routes[route].traffic.shard(core.index).ended(class, us);

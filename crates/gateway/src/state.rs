@@ -207,9 +207,13 @@ impl EndpointState {
             && self.demand.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1)).is_ok()
     }
 
-    /// After how long without a first byte a new connection counts as starving: four times the usual, at least 100 ms.
+    /// After how long without a first byte a new connection counts as starving: four times the usual, at least 100 ms;
+    /// a second while the usual is not known.
     pub(crate) fn starving_after(&self) -> Duration {
-        Duration::from_micros(self.typical_us.load(Ordering::Relaxed).saturating_mul(4)).max(Duration::from_millis(100))
+        match self.typical_us.load(Ordering::Relaxed) {
+            0 => Duration::from_secs(1),
+            usual => Duration::from_micros(usual.saturating_mul(4)).max(Duration::from_millis(100)),
+        }
     }
 }
 

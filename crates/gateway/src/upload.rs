@@ -80,6 +80,16 @@ impl Upload {
         matches!(self.source, Source::Abandoned) || self.is_done()
     }
 
+    /// Whether nothing of it has come from the client yet.
+    pub(crate) fn has_not_begun(&self) -> bool {
+        self.total == 0 && self.framed.is_empty()
+    }
+
+    /// Measures the client from now on.
+    pub(crate) fn restart_pace(&mut self, edge: &EdgePlan, now: Moment) {
+        self.pace = Pace::new(edge, edge.body_idle_timeout, now);
+    }
+
     /// Gives up sending what is left; a body that is sent stays so, because nothing of it is left on the client's side.
     pub(crate) fn abandon(&mut self) {
         if !self.is_done() {
