@@ -45,8 +45,6 @@ pub struct App {
     inner: Arc<Inner>,
     trigger: DrainTrigger,
     addresses: Addresses,
-    drain_delay: Duration,
-    drain_timeout: Duration,
 }
 
 /// Where a node listens.
@@ -75,6 +73,14 @@ struct Inner {
     read: Mutex<Read>,
     reloads: Arc<ReloadCells>,
     servers: Mutex<Vec<Settable>>,
+    stopping: Mutex<Stopping>,
+}
+
+/// How a stop goes.
+#[derive(Debug, Clone, Copy)]
+struct Stopping {
+    delay: Duration,
+    timeout: Duration,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -200,6 +206,7 @@ impl App {
         };
         let settings = settings_of(&compiled);
         let read = Read::of(&outcome, &compiled.files);
+        let stopping = Stopping { delay: compiled.drain_delay, timeout: compiled.drain_timeout };
         let gateway = Gateway::start(compiled.plan, &listeners, fixed.workers, clock.clone(), &drain, control.clone())
             .map_err(system("start the workers"))?;
         drop(listeners);
@@ -222,6 +229,7 @@ impl App {
             read: Mutex::new(read),
             reloads,
             servers: Mutex::default(),
+            stopping: Mutex::new(stopping),
         });
         let vitals = Vitals::new(inner.clone(), clock);
         let (admin_settings, api_settings) = settings;
@@ -236,8 +244,7 @@ impl App {
         if let Source::File(path) = &inner.source {
             control.spawn(watch(inner.clone(), path.clone(), drain));
         }
-        let (drain_delay, drain_timeout) = (compiled.drain_delay, compiled.drain_timeout);
-        Ok(App { inner, trigger, addresses, drain_delay, drain_timeout })
+        Ok(App { inner, trigger, addresses })
     }
 
     /// Where it listens.
@@ -247,7 +254,7 @@ impl App {
 
     /// How long it keeps everything open after it was told to stop, if the one who asks does not say otherwise.
     pub fn drain_delay(&self) -> Duration {
-        self.drain_delay
+        self.inner.stopping().delay
     }
 
     /// How the data plane is, from any thread.
@@ -282,17 +289,18 @@ impl App {
         tracing::info!(?delay, "stopping: readiness fails, everything is still served");
         tokio::time::sleep(delay).await;
         self.trigger.advance(DrainPhase::Draining);
-        tracing::info!(timeout = ?self.drain_timeout, "draining: listeners are closed, requests are finished");
+        let timeout = self.inner.stopping().timeout;
+        tracing::info!(?timeout, "draining: listeners are closed, requests are finished");
         let gateway = self.inner.gateway.clone();
         let mut joined = tokio::task::spawn_blocking(move || gateway.join());
-        let in_time = tokio::time::timeout(self.drain_timeout, &mut joined).await.is_ok();
+        let in_time = tokio::time::timeout(timeout, &mut joined).await.is_ok();
         self.trigger.advance(DrainPhase::Closed);
         if !in_time {
             let open = self.inner.gateway.view().connections;
             tracing::warn!(open, "drain_timeout has passed: what is left is cut");
             let _ended = joined.await.is_ok();
         }
-        tokio::time::sleep(CONSOLE_GRACE.min(self.drain_timeout)).await;
+        tokio::time::sleep(CONSOLE_GRACE.min(timeout)).await;
         in_time
     }
 }
@@ -320,7 +328,7 @@ fn bind_all(compiled: &Compiled, outcome: &Outcome) -> Result<Bound, StartError>
     let mut bind = |listening: &Listening| match bind(listening.address) {
         Ok(listener) => Some(listener),
         Err(error) => {
-            findings.push(config::compile::cannot_listen(listening, &error));
+            findings.push(config::cannot_listen(listening, &error));
             None
         }
     };
@@ -432,6 +440,10 @@ impl Inner {
         Ok(())
     }
 
+    fn stopping(&self) -> Stopping {
+        *self.stopping.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Whether a page or a secret looks different from when it was read.
     fn files_changed(&self) -> bool {
         let read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
@@ -497,6 +509,8 @@ impl Inner {
                 Settable::Api(server) => server.update(api.clone()),
             }
         }
+        *self.stopping.lock().unwrap_or_else(PoisonError::into_inner) =
+            Stopping { delay: compiled.drain_delay, timeout: compiled.drain_timeout };
         if let Err(error) = self.gateway.apply(compiled.plan) {
             tracing::warn!(%error, "the new configuration is in force, but not all health checks could be started");
         }

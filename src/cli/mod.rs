@@ -1,7 +1,12 @@
 //! The command line: one file per command. Exit codes: 0 done, 1 the command's answer is no (a check found errors, a
 //! stop was not in order), 2 it could not be started or was used wrongly.
 
+pub mod check;
 pub mod demo;
+pub mod explain;
+pub mod reference;
+pub mod schema;
+pub mod token;
 pub mod up;
 
 use std::process::ExitCode;
@@ -19,6 +24,11 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Up(up::UpArgs),
+    Check(check::CheckArgs),
+    Explain(explain::ExplainArgs),
+    Token(token::TokenArgs),
+    Reference(reference::ReferenceArgs),
+    Schema(schema::SchemaArgs),
     Demo(demo::DemoArgs),
 }
 
@@ -27,8 +37,21 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     match cli.command {
         Command::Up(args) => up::run(&args),
+        Command::Check(args) => ended(check::run(&args)),
+        Command::Explain(args) => ended(explain::run(&args)),
+        Command::Token(args) => ended(token::run(&args)),
+        Command::Reference(args) => ended(reference::run(&args)),
+        Command::Schema(args) => ended(schema::run(&args)),
         Command::Demo(args) => up::demo(&args),
     }
+}
+
+/// What a command comes to: its own code, or its error in words.
+fn ended(outcome: anyhow::Result<ExitCode>) -> ExitCode {
+    outcome.unwrap_or_else(|error| {
+        complain(&error);
+        ExitCode::from(2)
+    })
 }
 
 /// Prints an error with its causes to standard error.
