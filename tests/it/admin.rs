@@ -90,8 +90,14 @@ fn a_browser_may_run_nothing_and_load_nothing_from_elsewhere() {
     for path in ["/", "/v1/status", "/metrics", "/livez", "/unknown", "/v1/reload"] {
         let answer = ask(node.console(), &format!("GET {path}\n{BROWSER}"));
         let policy = answer.header("content-security-policy").unwrap();
-        assert!(policy.starts_with("default-src 'none'") && policy.contains("frame-ancestors 'none'"), "{path}: {policy}");
-        assert!(!policy.contains("unsafe") && !policy.contains("script-src") && !policy.contains('*'), "{path}: {policy}");
+        assert!(
+            policy.starts_with("default-src 'none'") && policy.contains("frame-ancestors 'none'"),
+            "{path}: {policy}"
+        );
+        assert!(
+            !policy.contains("unsafe") && !policy.contains("script-src") && !policy.contains('*'),
+            "{path}: {policy}"
+        );
         assert_eq!(answer.header("x-content-type-options"), Some("nosniff"), "{path}");
         assert_eq!(answer.header("cache-control"), Some("no-store"), "{path}");
     }
@@ -105,9 +111,9 @@ fn a_browser_may_run_nothing_and_load_nothing_from_elsewhere() {
 fn exposed() -> (Binary, testkit::ServingUpstream, NewToken, NewToken) {
     let shop = saying("x");
     let (operator, reader) = (new_token("ops", &["operator"]), new_token("reader", &["services:read"]));
-    let config =
-        Config::new().service("shop", &[shop.addr()], "").with(&operator.stanza).with(&reader.stanza).text();
-    let node = Binary::up(&config.replace("[admin]\nlisten = \"127.0.0.1:0\"", "[admin]\nlisten = \"0.0.0.0:0\"")).unwrap();
+    let config = Config::new().service("shop", &[shop.addr()], "").with(&operator.stanza).with(&reader.stanza).text();
+    let node =
+        Binary::up(&config.replace("[admin]\nlisten = \"127.0.0.1:0\"", "[admin]\nlisten = \"0.0.0.0:0\"")).unwrap();
     (node, shop, operator, reader)
 }
 

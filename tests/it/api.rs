@@ -88,12 +88,17 @@ fn secrets_stay_where_they_are() {
         assert_eq!(output.status.code(), Some(0), "{output:?}");
         (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
     };
-    for args in [&["check"][..], &["check", "--effective"], &["check", "--format", "json"], &["check", "--format", "sarif"]] {
+    for args in
+        [&["check"][..], &["check", "--effective"], &["check", "--format", "json"], &["check", "--format", "sarif"]]
+    {
         let (out, err) = check(args);
         hides(&args.join(" "), &format!("{out}{err}"));
     }
     let (effective, _) = check(&["check", "--effective"]);
-    assert!(effective.contains("${file:secrets/dashboard}") && effective.contains("${env:EVENKEEL_TEST_KEY}"), "{effective}");
+    assert!(
+        effective.contains("${file:secrets/dashboard}") && effective.contains("${env:EVENKEEL_TEST_KEY}"),
+        "{effective}"
+    );
 
     // A value that is wrong is not shown in the complaint about it.
     std::fs::write(directory.path().join("secrets/dashboard"), "sha256:correct-horse-battery").unwrap();

@@ -6,14 +6,15 @@ use serde_json::Value;
 
 use crate::support::{directory, new_token, run, run_in};
 
-const GOOD: &str = "[gateway]\nlisten = \"127.0.0.1:8080\"\n[service.shop]\nendpoints = [\"127.0.0.1:9101\"]\n\
+const GOOD: &str = "[gateway]\nlisten = \"127.0.0.1:8080\"\n[service.shop]\nendpoints = [\"127.0.0.1:9101\", \"127.0.0.1:9102\"]\n\
                     health = { path = \"/healthz\" }\n";
 
 /// Legal, and unwise.
 const UNWISE: &str = "[gateway]\nlisten = \"127.0.0.1:8080\"\nmin_rate = \"0B/s\"\n\
                       [service.shop]\nendpoints = [\"127.0.0.1:9101\"]\nhealth = { path = \"/healthz\" }\n";
 
-const BAD: &str = "[gateway]\nlisten = \"127.0.0.1:8080\"\n[service.shop]\nendpoint = [\"127.0.0.1:9101\"]\n";
+const BAD: &str =
+    "[gateway]\nlisten = \"127.0.0.1:8080\"\n[service.shop]\nendpoints = [\"127.0.0.1:9101\"]\ntimeuot = \"5s\"\n";
 
 #[test]
 fn check_ends_with_the_code_that_its_findings_deserve() {
@@ -31,7 +32,7 @@ fn check_ends_with_the_code_that_its_findings_deserve() {
         assert_eq!(ended.code, Some(code), "{args:?} of {text}: {ended:?}");
     }
     let good = run_in(directory(GOOD).path(), &["check"]);
-    assert_eq!(good.stdout, "evenkeel.toml is in order: 1 listener, 1 route, 1 service, 1 endpoint\n");
+    assert_eq!(good.stdout, "evenkeel.toml is in order: 1 listener, 1 route, 1 service, 2 endpoints\n");
     assert_eq!(good.stderr, "");
 }
 
@@ -41,8 +42,8 @@ fn check_speaks_to_programs() {
     let json: Value = serde_json::from_str(&run_in(directory.path(), &["check", "--format", "json"]).stdout).unwrap();
     let finding = &json["findings"][0];
     assert_eq!((json["errors"].as_u64(), finding["id"].as_str()), (Some(1), Some("unknown-key")), "{json:#}");
-    assert_eq!((finding["place"]["line"].as_u64(), finding["place"]["column"].as_u64()), (Some(4), Some(1)));
-    assert!(finding["remedy"].as_str().unwrap().contains("endpoints"));
+    assert_eq!((finding["place"]["line"].as_u64(), finding["place"]["column"].as_u64()), (Some(5), Some(1)));
+    assert_eq!(finding["remedy"], "did you mean `timeout`?");
 
     let sarif: Value = serde_json::from_str(&run_in(directory.path(), &["check", "--format", "sarif"]).stdout).unwrap();
     assert_eq!(sarif["version"], "2.1.0");
@@ -51,7 +52,7 @@ fn check_speaks_to_programs() {
     let result = &sarif["runs"][0]["results"][0];
     assert_eq!((result["ruleId"].as_str(), result["level"].as_str()), (Some("unknown-key"), Some("error")));
     assert_eq!(driver["rules"][result["ruleIndex"].as_u64().unwrap() as usize]["id"], "unknown-key");
-    assert_eq!(result["locations"][0]["physicalLocation"]["region"]["startLine"], 4);
+    assert_eq!(result["locations"][0]["physicalLocation"]["region"]["startLine"], 5);
     assert_eq!(result["locations"][0]["physicalLocation"]["artifactLocation"]["uri"], "evenkeel.toml");
 
     // Nothing wrong is an answer in each form as well.
@@ -68,9 +69,17 @@ fn the_effective_configuration_is_a_configuration_that_means_the_same() {
     let first = directory(GOOD);
     let ended = run_in(first.path(), &["check", "--effective"]);
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    assert!(ended.stdout.contains("connect_timeout = \"1s\"") && ended.stdout.contains("max_headers = 100"), "{}", ended.stdout);
+    assert!(
+        ended.stdout.contains("connect_timeout = \"1s\"") && ended.stdout.contains("max_headers = 100"),
+        "{}",
+        ended.stdout
+    );
+    // What is written out is no default any more; the values are the same.
     let again = run_in(directory(&ended.stdout).path(), &["check", "--effective"]);
-    assert_eq!((again.code, again.stdout), (Some(0), ended.stdout), "{}", again.stderr);
+    let values = |text: &str| -> Vec<String> {
+        text.lines().map(|line| line.split("# default").next().unwrap_or_default().trim_end().to_owned()).collect()
+    };
+    assert_eq!((again.code, values(&again.stdout)), (Some(0), values(&ended.stdout)), "{}", again.stderr);
     // Of a file that cannot be used there is none.
     let broken = run_in(directory(BAD).path(), &["check", "--effective"]);
     assert_eq!((broken.code, broken.stdout.as_str()), (Some(1), ""));

@@ -186,7 +186,9 @@ fn no_configuration() {
 
 #[test]
 fn syntax() {
-    insta::assert_snapshot!(refused_file("[gateway\nlisten = \"127.0.0.1:8080\"\n[service.shop]\nendpoints = [\"a:1\", \n"));
+    insta::assert_snapshot!(refused_file(
+        "[gateway\nlisten = \"127.0.0.1:8080\"\n[service.shop]\nendpoints = [\"a:1\", \n"
+    ));
 }
 
 #[test]

@@ -43,7 +43,7 @@ fn it_works_for_its_time_and_nothing_fails() {
 
 #[test]
 fn a_replica_that_is_killed_costs_next_to_nothing() {
-    let mut demo = Binary::start(&["demo", "--for", "6s", "--rate", "100"]).unwrap();
+    let mut demo = Binary::start(&["demo", "--rate", "100"]).unwrap();
     let console = address(&demo, "console http://");
     let hint = demo.wait_log("kill replica 1", SOON).unwrap();
     let url = hint.split(' ').find(|word| word.starts_with("http://")).unwrap();
@@ -58,6 +58,7 @@ fn a_replica_that_is_killed_costs_next_to_nothing() {
     assert_eq!(ask_with(control, "POST /faults", "{}").status, 200);
     eventually(SOON, "the replica to come back", || (served()["healthy"] == 3).then_some(()));
 
+    demo.signal(Signal::Int).unwrap();
     assert_eq!(demo.wait_exit(END).unwrap(), Some(0), "{}", demo.logs());
     let text = demo.logs();
     // What a replica had already begun to work on when it was killed may be lost if it cannot be repeated: of 100

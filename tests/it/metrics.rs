@@ -33,10 +33,10 @@ fn scrapes(node: &Binary) -> [Metrics; 2] {
     [Metrics::parse(&prometheus.text()), Metrics::parse(&open.text())]
 }
 
-/// A shop whose paths are the statuses that it answers with.
+/// A shop that answers with the status that the last segment of the path names, else with 200.
 fn by_path() -> testkit::ServingUpstream {
     let answer = |r: &testkit::ReceivedRequest| {
-        let status = r.path().rsplit('/').next().and_then(|s| s.parse().ok()).unwrap_or(200);
+        let status = r.path().rsplit('/').next().and_then(|s| s.parse().ok()).filter(|s| *s >= 200).unwrap_or(200);
         Reply::status(status, "answer")
     };
     Upstream::serving(answer).unwrap()
@@ -48,8 +48,7 @@ fn counters_equal_what_the_clients_counted() {
     let routes = "[[route]]\nname = \"cart\"\npath = \"/cart/{id}\"\nservice = \"shop\"\n\
                   [[route]]\nname = \"shop\"\npath = \"/shop/*\"\nservice = \"shop\"\n\
                   [[route]]\nname = \"blog\"\npath = \"/blog/*\"\nservice = \"blog\"";
-    let node =
-        Config::new().service("shop", &[shop.addr()], "").service("blog", &[blog.addr()], "").with(routes).up();
+    let node = Config::new().service("shop", &[shop.addr()], "").service("blog", &[blog.addr()], "").with(routes).up();
     let cases = [
         ("cart", "shop", "2xx", LoadRequest::get("/cart/7").expect(200)),
         ("cart", "shop", "4xx", LoadRequest::get("/cart/404").expect(404)),
@@ -107,7 +106,10 @@ fn counters_equal_what_the_clients_counted() {
         let in_flight: f64 = metrics.starting("evenkeel_route_requests_in_flight").iter().map(|(_, v)| v).sum();
         assert_eq!(in_flight, 0.0);
     }
-    assert_eq!(shop.requests() as f64, durations[&"evenkeel_service_request_duration_seconds_count{service=\"shop\"}".to_owned()]);
+    assert_eq!(
+        shop.requests() as f64,
+        durations[&"evenkeel_service_request_duration_seconds_count{service=\"shop\"}".to_owned()]
+    );
 }
 
 #[test]
@@ -144,7 +146,7 @@ fn what_clients_send_never_becomes_a_label() {
         assert_eq!(known.status, 200);
         let strange = ask(node.gateway(), &format!("GET /marked-{n}\nHost: marked-{n}.example"));
         assert_eq!(strange.status, 404);
-        let method = ask(node.gateway(), &format!("MARKED{n} /cart/1\nHost: shop.example.com"));
+        let method = ask(node.gateway(), &format!("MARKED{n} /cart/x\nHost: shop.example.com"));
         assert_eq!(method.status, 200);
     }
     await_metric(&node, "evenkeel_route_requests_total{route=\"cart\",class=\"2xx\"}", 60.0);

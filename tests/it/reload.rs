@@ -93,7 +93,7 @@ fn an_invalid_file_changes_nothing_and_says_so_everywhere() {
     let config = Config::new().service("shop", &[shop.addr()], "");
     let node = config.up();
     assert_eq!(Metrics::of(&node).get(VALID), Some(1.0));
-    let broken = config.text().replace("endpoints", "endpoint");
+    let broken = config.text().replace("endpoints", "timeuot = \"5s\"\nendpoints");
     node.write_config(&broken).unwrap();
     node.signal(Signal::Hup).unwrap();
     await_metric(&node, VALID, 0.0);
@@ -103,7 +103,10 @@ fn an_invalid_file_changes_nothing_and_says_so_everywhere() {
     assert_eq!((metrics.get(APPLIED), metrics.get(GENERATION)), (Some(0.0), Some(0.0)));
     assert_eq!(ask(node.gateway(), "GET /").text(), "still here");
     let line = node.wait_log("configuration refused", SOON).unwrap();
-    assert!(line.contains("unknown-key") && line.contains("evenkeel.toml:8:1") && line.contains("endpoints"), "{line}");
+    assert!(
+        line.contains("unknown-key") && line.contains("evenkeel.toml:8:1") && line.contains("did you mean `timeout`?"),
+        "{line}"
+    );
 
     let last = last_reload(&node);
     assert_eq!(last["applied"], false);

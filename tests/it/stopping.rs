@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use testkit::{
-    Binary, Ending, Gate, Load, LoadOptions, LoadRequest, RawClient, Reply, Resend, Script, Signal, Upstream, eventually,
+    Binary, Ending, Gate, Load, LoadOptions, LoadRequest, RawClient, Reply, Resend, Script, ServingUpstream, Signal,
+    Upstream, eventually,
 };
 
 use crate::support::{Config, SOON, ask, saying};
@@ -61,19 +62,35 @@ fn ctrl_c_under_load_fails_nobody_and_does_not_wait() {
 }
 
 /// A node with a request in flight that the upstream answers when the gate opens, and the client that sent it.
-fn with_a_held_request(config: Config) -> (Binary, RawClient, Gate, testkit::ServingUpstream) {
-    let gate = Gate::new();
-    let held = gate.clone();
-    let shop = Upstream::serving(move |r| match r.path() {
-        "/held" => Reply::ok("at last").wait(&held),
-        _ => Reply::ok("x"),
-    });
-    let shop = shop.unwrap();
-    let node = config.service("shop", &[shop.addr()], "").up();
-    let mut client = RawClient::connect(node.gateway()).unwrap();
-    client.send(format!("GET /held HTTP/1.1\r\nHost: {}\r\n\r\n", node.gateway())).unwrap();
-    eventually(SOON, "the request to arrive", || (shop.requests() == 1).then_some(()));
-    (node, client, gate, shop)
+struct Held {
+    node: Binary,
+    client: RawClient,
+    gate: Gate,
+    _shop: ServingUpstream,
+}
+
+impl Held {
+    fn up(config: Config) -> Held {
+        let gate = Gate::new();
+        let held = gate.clone();
+        let shop = Upstream::serving(move |r| match r.path() {
+            "/held" => Reply::ok("at last").wait(&held),
+            _ => Reply::ok("x"),
+        });
+        let shop = shop.unwrap();
+        let node = config.service("shop", &[shop.addr()], "").up();
+        let mut client = RawClient::connect(node.gateway()).unwrap();
+        client.send(format!("GET /held HTTP/1.1\r\nHost: {}\r\n\r\n", node.gateway())).unwrap();
+        eventually(SOON, "the request to arrive", || (shop.requests() == 1).then_some(()));
+        Held { node, client, gate, _shop: shop }
+    }
+}
+
+impl Drop for Held {
+    /// The upstream's thread waits at the gate.
+    fn drop(&mut self) {
+        self.gate.open();
+    }
 }
 
 fn refuses_connections(node: &Binary) {
@@ -82,23 +99,23 @@ fn refuses_connections(node: &Binary) {
 
 #[test]
 fn a_request_in_flight_is_answered_and_idle_connections_are_closed() {
-    let (mut node, mut client, gate, _shop) = with_a_held_request(Config::new());
-    let mut idle = RawClient::connect(node.gateway()).unwrap();
+    let mut held = Held::up(Config::new());
+    let mut idle = RawClient::connect(held.node.gateway()).unwrap();
     assert_eq!(idle.get("/", SOON).unwrap().status, 200);
-    node.signal(Signal::Term).unwrap();
-    refuses_connections(&node);
+    held.node.signal(Signal::Term).unwrap();
+    refuses_connections(&held.node);
     idle.expect_close(SOON).unwrap();
     // The console is what one looks at in such a moment.
-    assert_eq!(ask(node.console(), "GET /readyz").status, 503);
-    assert!(ask(node.console(), "GET /").text().contains("takes no new work"));
-    assert!(node.is_running());
+    assert_eq!(ask(held.node.console(), "GET /readyz").status, 503);
+    assert!(ask(held.node.console(), "GET /").text().contains("takes no new work"));
+    assert!(held.node.is_running());
 
-    gate.open();
-    let answer = client.read_response(SOON).unwrap();
+    held.gate.open();
+    let answer = held.client.read_response(SOON).unwrap();
     assert_eq!((answer.status, answer.text()), (200, "at last".to_owned()));
     assert!(answer.closes(), "{answer:?}");
-    client.expect_close(SOON).unwrap();
-    assert_eq!(node.wait_exit(END).unwrap(), Some(0), "{}", node.logs());
+    held.client.expect_close(SOON).unwrap();
+    assert_eq!(held.node.wait_exit(END).unwrap(), Some(0), "{}", held.node.logs());
 }
 
 #[test]
@@ -119,40 +136,41 @@ fn a_request_whose_head_came_slowly_is_answered() {
 
 #[test]
 fn a_request_that_never_ends_is_cut_at_the_deadline() {
-    let (mut node, mut client, _gate, _shop) = with_a_held_request(Config::new().gateway("drain_timeout = \"500ms\""));
-    node.signal(Signal::Term).unwrap();
-    let (bytes, ending) = client.read_to_ending(SOON).unwrap();
+    let mut held = Held::up(Config::new().gateway("drain_timeout = \"500ms\""));
+    held.node.signal(Signal::Term).unwrap();
+    let (bytes, ending) = held.client.read_to_ending(SOON).unwrap();
     assert_eq!(String::from_utf8_lossy(&bytes), "", "an answer was made up; the connection ended {ending:?}");
-    assert_eq!(node.wait_exit(END).unwrap(), Some(1), "{}", node.logs());
-    assert!(node.logs().contains("drain_timeout has passed"), "{}", node.logs());
+    assert_eq!(held.node.wait_exit(END).unwrap(), Some(1), "{}", held.node.logs());
+    assert!(held.node.logs().contains("drain_timeout has passed"), "{}", held.node.logs());
 }
 
 #[test]
 fn a_second_signal_ends_it_at_once() {
     for second in [Signal::Term, Signal::Int] {
-        let (mut node, mut client, _gate, _shop) = with_a_held_request(Config::new().gateway("drain_delay = \"10m\""));
-        node.signal(Signal::Term).unwrap();
-        node.wait_log("stopping", SOON).unwrap();
-        node.signal(second).unwrap();
-        assert_eq!(node.wait_exit(END).unwrap(), Some(130), "{}", node.logs());
-        let (bytes, _) = client.read_to_ending(SOON).unwrap();
+        let mut held = Held::up(Config::new().gateway("drain_delay = \"10m\""));
+        held.node.signal(Signal::Term).unwrap();
+        held.node.wait_log("stopping", SOON).unwrap();
+        held.node.signal(second).unwrap();
+        assert_eq!(held.node.wait_exit(END).unwrap(), Some(130), "{}", held.node.logs());
+        let (bytes, _) = held.client.read_to_ending(SOON).unwrap();
         assert_eq!(bytes, b"");
     }
 }
 
 #[test]
 fn a_second_signal_ends_a_drain_too() {
-    let (mut node, _client, _gate, _shop) = with_a_held_request(Config::new().gateway("drain_timeout = \"1h\""));
-    node.signal(Signal::Int).unwrap();
-    refuses_connections(&node);
-    node.signal(Signal::Int).unwrap();
-    assert_eq!(node.wait_exit(END).unwrap(), Some(130), "{}", node.logs());
+    let mut held = Held::up(Config::new().gateway("drain_timeout = \"1h\""));
+    held.node.signal(Signal::Int).unwrap();
+    refuses_connections(&held.node);
+    held.node.signal(Signal::Int).unwrap();
+    assert_eq!(held.node.wait_exit(END).unwrap(), Some(130), "{}", held.node.logs());
 }
 
 #[test]
 fn a_tunnel_lasts_until_the_deadline() {
     let switched = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n";
-    let script = Script::new().read_head().send(switched).read_until("ping").send("pong").read_until("again").send("yes");
+    let script =
+        Script::new().read_head().send(switched).read_until("ping").send("pong").read_until("again").send("yes");
     let echo = Upstream::script(vec![script.hold()]).unwrap();
     let config = Config::new().gateway("drain_timeout = \"700ms\"").service("echo", &[echo.addr()], "");
     let mut node = config.up();

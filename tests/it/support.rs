@@ -137,7 +137,11 @@ impl Metrics {
 
     /// All series whose name begins so.
     pub(crate) fn starting(&self, prefix: &str) -> Vec<(&str, f64)> {
-        self.0.iter().filter(|(name, _)| name.starts_with(prefix)).map(|(name, value)| (name.as_str(), *value)).collect()
+        self.0
+            .iter()
+            .filter(|(name, _)| name.starts_with(prefix))
+            .map(|(name, value)| (name.as_str(), *value))
+            .collect()
     }
 
     /// The values of all series.

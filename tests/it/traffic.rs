@@ -51,7 +51,8 @@ fn the_smallest_file_works_as_it_stands() {
 fn the_service_learns_who_asked_and_the_client_which_request_it_was() {
     let shop = saying("x");
     let node = Config::new().service("shop", &[shop.addr()], "").up();
-    let answer = ask(node.gateway(), "GET /a?b=c\nHost: shop.example.com\nX-Forwarded-For: 6.6.6.6\nX-Request-Id: mine");
+    let answer =
+        ask(node.gateway(), "GET /a?b=c\nHost: shop.example.com\nX-Forwarded-For: 6.6.6.6\nX-Request-Id: mine");
     let received = shop.received();
     let [request] = received.as_slice() else { panic!("one request was sent, {received:?} came") };
     assert_eq!(request.target, "/a?b=c");
@@ -120,7 +121,10 @@ fn a_line_of_json_tells_a_request() {
     let lost_line = line(&lost);
     assert_eq!(told(lost_line, &["status", "error", "route"]), [Value::from(404), "no-route".into(), Value::Null]);
     let failed_line = line(&failed);
-    assert_eq!(told(failed_line, &["status", "error", "route"]), [Value::from(502), "upstream-closed".into(), "carts".into()]);
+    assert_eq!(
+        told(failed_line, &["status", "error", "route"]),
+        [Value::from(502), "upstream-closed".into(), "carts".into()]
+    );
 }
 
 #[test]
