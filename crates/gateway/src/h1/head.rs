@@ -94,7 +94,7 @@ pub enum HeadError {
     BadCoding,
     #[error("a transfer coding in an HTTP/1.0 message")]
     CodingInHttp10,
-    #[error("the Connection header names a field that frames or routes the message")]
+    #[error("the Connection header is malformed, too long, or names a field that frames or routes the message")]
     BadConnectionOption,
     #[error("the status code is malformed")]
     Status,

@@ -191,6 +191,7 @@ impl RequestParser {
         let mut host: Option<Span> = None;
         let mut length: Option<u64> = None;
         let mut chunked = false;
+        let mut options = 0;
         let (mut close, mut keep) = (false, false);
         let (mut upgrade_option, mut upgrade_field, mut http2) = (false, false, false);
         for line in &head.lines {
@@ -215,6 +216,10 @@ impl RequestParser {
                     chunked = true;
                 }
                 Name::Connection => {
+                    options += line.value.of(buf).len();
+                    if options > OPTIONS_MAX {
+                        return Err(HeadError::BadConnectionOption);
+                    }
                     for option in grammar::list(line.value.of(buf)) {
                         match option {
                             o if o.eq_ignore_ascii_case(b"close") => close = true,
@@ -272,6 +277,10 @@ impl RequestParser {
         Ok(())
     }
 }
+
+/// All values of `Connection` together, in bytes. Each other line is held against each of them when it is sent on, so
+/// without a bound a request of 64 KiB would cost what thousands do.
+pub(super) const OPTIONS_MAX: usize = 1024;
 
 /// A field that `Connection` names will be dropped; dropping these would change what the message is.
 fn connection_option(option: &[u8]) -> Result<(), HeadError> {

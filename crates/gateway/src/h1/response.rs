@@ -4,7 +4,7 @@
 
 use super::grammar::{self, VALUE};
 use super::head::{Cursor, HeadError, HeadLimits, Line, Name, Span};
-use super::request::frames_or_routes;
+use super::request::{OPTIONS_MAX, frames_or_routes};
 
 /// How an answer's body is delimited.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -118,7 +118,7 @@ impl ResponseParser {
         let head = &mut self.head;
         let mut length: Option<u64> = None;
         let mut chunked = false;
-        let (mut close, mut keep) = (false, false);
+        let (mut close, mut keep, mut options) = (false, false, 0);
         for line in &head.lines {
             match line.kind {
                 Name::ContentLength => {
@@ -134,6 +134,10 @@ impl ResponseParser {
                     chunked = true;
                 }
                 Name::Connection => {
+                    options += line.value.of(buf).len();
+                    if options > OPTIONS_MAX {
+                        return Err(HeadError::BadConnectionOption);
+                    }
                     for option in grammar::list(line.value.of(buf)) {
                         if option.eq_ignore_ascii_case(b"close") {
                             close = true;

@@ -83,6 +83,19 @@ fn the_number_of_header_lines() {
 }
 
 #[test]
+fn the_values_of_connection() {
+    let lines =
+        |length: usize| format!("Connection: {}\r\nConnection:{}\r\n", "a".repeat(1000), ",".repeat(length - 1000));
+    for length in [1024, 1025] {
+        let expected = if length == 1024 { Ok(true) } else { Err(HeadError::BadConnectionOption) };
+        let get = format!("GET / HTTP/1.1\r\nHost: h\r\n{}\r\n", lines(length));
+        assert_eq!(RequestParser::default().parse(get.as_bytes(), &super::support::LIMITS), expected);
+        let answer = format!("HTTP/1.1 200 OK\r\n{}\r\n", lines(length));
+        assert_eq!(ResponseParser::default().parse(answer.as_bytes(), &super::support::LIMITS, false), expected);
+    }
+}
+
+#[test]
 fn the_status_line() {
     let wire = |length: usize| format!("HTTP/1.1 200 {}\r\n\r\n", "x".repeat(length - "HTTP/1.1 200 ".len()));
     assert_eq!(response(&wire(64)), Ok(true));

@@ -11,5 +11,6 @@ mod messages;
 mod request_fields;
 mod request_line;
 mod responses;
+mod sent_on;
 mod splits;
 mod support;
