@@ -97,25 +97,24 @@ impl Attempt<'_> {
         if self.conn.buf.is_none() {
             self.conn.buf = Some(self.core.buffers.take());
         }
-        self.set_deadline();
         poll_fn(|cx| self.poll(cx)).await
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
         loop {
-            let moved = match self.poll_send(cx) {
-                Poll::Ready(Err(fault)) => return Poll::Ready(Err(fault)),
-                Poll::Ready(Ok(moved)) => moved,
-                Poll::Pending => false,
-            };
+            if let Poll::Ready(Err(fault)) = self.poll_send(cx) {
+                return Poll::Ready(Err(fault));
+            }
             if let Poll::Ready(result) = self.poll_answer(cx) {
                 return Poll::Ready(result);
             }
             if self.upload.is_over() && self.sent == self.out.len() && self.client.poll_gone(cx, self.buf) {
                 return Poll::Ready(Err(Fault::ClientGone));
             }
-            if moved {
-                self.set_deadline();
+            // Whom it waits for changes as the request goes out, and the time with it.
+            let due = self.due();
+            if self.client.deadline.at() != due {
+                self.client.deadline.set(due);
             }
             if self.client.deadline.poll(cx).is_pending() {
                 return Poll::Pending;
@@ -123,12 +122,11 @@ impl Attempt<'_> {
             if let Some(fault) = self.overdue() {
                 return Poll::Ready(Err(fault));
             }
-            self.set_deadline();
         }
     }
 
-    /// Sends what can be sent. Ready(true): the body has ended just now.
-    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, Fault>> {
+    /// Sends what can be sent. Ready: there is nothing more to send.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
         while self.sent < self.out.len() && !self.refused {
             match Pin::new(&mut self.conn.io).poll_write(cx, &self.out[self.sent..]) {
                 Poll::Ready(Ok(n)) => self.sent += n,
@@ -137,7 +135,7 @@ impl Attempt<'_> {
             }
         }
         if self.upload.is_over() {
-            return Poll::Ready(Ok(false));
+            return Poll::Ready(Ok(()));
         }
         match self.upload.poll(cx, &mut self.client.io, self.buf, &mut self.conn.io) {
             Poll::Pending => Poll::Pending,
@@ -145,11 +143,11 @@ impl Attempt<'_> {
                 let now = self.core.clock().now();
                 self.until = now + self.timeout;
                 self.watch_for_starving(now);
-                Poll::Ready(Ok(true))
+                Poll::Ready(Ok(()))
             }
             Poll::Ready(Err(UploadFault::Upstream(_))) => {
                 self.refuse();
-                Poll::Ready(Ok(false))
+                Poll::Ready(Ok(()))
             }
             Poll::Ready(Err(UploadFault::ClientGone)) => Poll::Ready(Err(Fault::ClientGone)),
             Poll::Ready(Err(fault)) => Poll::Ready(Err(Fault::Body(fault))),
@@ -205,9 +203,10 @@ impl Attempt<'_> {
     }
 
     /// What the present wait may last at most.
-    fn set_deadline(&mut self) {
+    #[inline]
+    fn due(&self) -> Moment {
         let at = if self.body_is_coming() { self.upload.pace.next_look() } else { self.until };
-        self.client.deadline.set(at.min(self.starves_at));
+        at.min(self.starves_at)
     }
 
     fn body_is_coming(&self) -> bool {
@@ -215,7 +214,7 @@ impl Attempt<'_> {
         self.sent == self.out.len() && !self.upload.is_over() && !waits
     }
 
-    /// The deadline has passed: a fault, or `None` if it is to be set anew.
+    /// The deadline has passed: a fault, or `None` if there is another.
     fn overdue(&mut self) -> Option<Fault> {
         let now = self.core.clock().now();
         if self.starves_at <= now {

@@ -352,7 +352,13 @@ impl<'a> Relay<'a> {
     /// The other direction meanwhile: a body that is still coming, or a client that goes away.
     fn poll_client(&mut self, cx: &mut Context<'_>) -> bool {
         if let (false, Some(conn)) = (self.upload.is_over(), self.conn.as_mut()) {
-            match self.upload.poll(cx, &mut self.client.io, self.request, &mut conn.io) {
+            let before = self.upload.total();
+            let polled = self.upload.poll(cx, &mut self.client.io, self.request, &mut conn.io);
+            if self.upload.total() != before {
+                // A service may be silent while it takes a body.
+                self.pace.touch();
+            }
+            match polled {
                 Poll::Pending => return false,
                 Poll::Ready(Ok(())) => {}
                 // The answer is what counts now; the rest of the body is not wanted or not to be had.

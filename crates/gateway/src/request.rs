@@ -371,7 +371,10 @@ impl Serving<'_> {
             starving: None,
             refused: false,
         };
-        if !attempt.conn.reused && attempt.upload.is_over() {
+        if !attempt.upload.is_over() {
+            // The client was not asked for its body while the request waited for a connection.
+            attempt.upload.restart_pace(attempt.edge, self.core.clock().now());
+        } else if !attempt.conn.reused {
             attempt.watch_for_starving(self.core.clock().now());
         }
         for _ in 0..INTERIM_MAX {

@@ -12,6 +12,7 @@ mod heads;
 mod limits;
 mod passed;
 mod support;
+mod timeouts;
 mod tunnels;
 
 /// The tables together are the product's promise that what is ambiguous ends at the gateway; they only grow.
