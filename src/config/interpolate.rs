@@ -22,12 +22,13 @@ pub(super) const UNREADABLE_SECRET: Rule = Rule {
     id: "unreadable-secret",
     severity: Severity::Error,
     title: "A reference to a secret cannot be read",
-    what: "A text holds `${env:NAME}` or `${file:/path}`, and the variable is not set, or the file cannot be read, is larger than \
-           64 KiB or is not UTF-8.",
-    why: "Evenkeel does not start, and takes over no new configuration, with a secret missing: an empty one would be wrong in \
-          ways that show up late.",
-    remedy: "Set the variable in the environment of the process (in a unit file: `Environment=` or `EnvironmentFile=`), or make the \
-             file readable to the user that Evenkeel runs as. A reload reads files again, but the environment is that of the start.",
+    what: "A text holds `${env:NAME}` or `${file:/path}`, and the variable is not set, or the file cannot be read, \
+           is larger than 64 KiB or is not UTF-8.",
+    why: "Evenkeel does not start, and takes over no new configuration, with a secret missing: an empty one would be \
+          wrong in ways that show up late.",
+    remedy: "Set the variable in the environment of the process (in a unit file: `Environment=` or \
+             `EnvironmentFile=`), or make the file readable to the user that Evenkeel runs as. A reload reads files \
+             again, but the environment is that of the start.",
     example: "[token.deploy]\nhash = \"${file:/run/secrets/deploy-token-hash}\"\nscopes = [\"operator\"]",
 };
 
@@ -38,7 +39,8 @@ pub(super) const BAD_REFERENCE: Rule = Rule {
     what: "A text holds `${` but not as a whole `${env:NAME}` or `${file:/path}`.",
     why: "Taking the text as it stands would send the reference itself to a service, or compare a token with it.",
     remedy: "Write `${env:NAME}` or `${file:/path}`. If `${` is meant, write `$${`.",
-    example: "[token.deploy]\nhash = \"${env:DEPLOY_TOKEN_HASH}\"   # not \"${DEPLOY_TOKEN_HASH}\"\nscopes = [\"operator\"]",
+    example: "[token.deploy]\nhash = \"${env:DEPLOY_TOKEN_HASH}\"   # not \"${DEPLOY_TOKEN_HASH}\"\n\
+              scopes = [\"operator\"]",
 };
 
 /// What was put in where.
@@ -194,23 +196,9 @@ fn read_text(full: &FilePath, written: &str, world: &World<'_>) -> Result<String
     };
     let bytes = match (world.read)(full, MAX_VALUE) {
         Ok(bytes) => bytes,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            return fail(
-                "does not exist".to_owned(),
-                "create it, or correct the path; a relative one counts from the directory of this file",
-            );
-        }
-        Err(e) if e.kind() == std::io::ErrorKind::FileTooLarge => {
-            return fail(
-                format!("is larger than {} KiB", MAX_VALUE / 1024),
-                "name a file that holds the secret and nothing else",
-            );
-        }
-        Err(e) => {
-            return fail(
-                format!("cannot be read: {}", super::plain(&e)),
-                "make it readable to the user that Evenkeel runs as",
-            );
+        Err(error) => {
+            let (what, remedy) = super::why_unreadable(&error, MAX_VALUE);
+            return fail(what, remedy);
         }
     };
     let Ok(mut text) = String::from_utf8(bytes) else {

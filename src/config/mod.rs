@@ -53,7 +53,8 @@ pub struct World<'a> {
     pub directory: PathBuf,
     /// An environment variable.
     pub env: &'a dyn Fn(&str) -> Option<String>,
-    /// The content of a file, at most so many bytes ([`io::ErrorKind::FileTooLarge`] beyond).
+    /// The content of a file, at most so many bytes ([`io::ErrorKind::FileTooLarge`] beyond). A directory is
+    /// [`io::ErrorKind::IsADirectory`].
     pub read: &'a dyn Fn(&FilePath, usize) -> io::Result<Vec<u8>>,
     /// The addresses of `host:port`.
     pub resolve: &'a dyn Fn(&str) -> io::Result<Vec<SocketAddr>>,
@@ -77,6 +78,13 @@ pub struct Outcome {
 impl std::fmt::Debug for World<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("World").field("directory", &self.directory).finish_non_exhaustive()
+    }
+}
+
+impl World<'_> {
+    /// Whether there is a directory at `path`.
+    pub(crate) fn is_directory(&self, path: &FilePath) -> bool {
+        (self.read)(path, 0).is_err_and(|error| error.kind() == io::ErrorKind::IsADirectory)
     }
 }
 
@@ -117,16 +125,26 @@ pub fn load_file(path: &FilePath) -> Outcome {
 
 /// What to say of a configuration file that cannot be read.
 pub fn unreadable(path: &FilePath, error: &io::Error) -> Finding {
-    let name = path.display();
-    let readable = "make it readable to the user that Evenkeel runs as";
     let (problem, remedy) = match error.kind() {
         io::ErrorKind::NotFound => ("does not exist".to_owned(), "create it, or name another one with `-c FILE`"),
         io::ErrorKind::FileTooLarge => ("is larger than 1 MiB".to_owned(), "name a configuration file with `-c FILE`"),
         io::ErrorKind::InvalidData => ("is not UTF-8".to_owned(), "save it as UTF-8 text"),
-        io::ErrorKind::IsADirectory => ("is a directory".to_owned(), "name the file in it with `-c FILE`"),
-        _ => (format!("cannot be read: {}", plain(error)), readable),
+        _ => why_unreadable(error, 0),
     };
-    UNREADABLE_FILE.finding(format!("the configuration file `{name}` {problem}"), remedy)
+    UNREADABLE_FILE.finding(format!("the configuration file `{}` {problem}", path.display()), remedy)
+}
+
+/// Why a file that a configuration names cannot be read, and what to do.
+pub(crate) fn why_unreadable(error: &io::Error, most: usize) -> (String, &'static str) {
+    match error.kind() {
+        io::ErrorKind::NotFound => (
+            "does not exist".to_owned(),
+            "create it, or correct the path; a relative one counts from the directory of this file",
+        ),
+        io::ErrorKind::FileTooLarge => (format!("is larger than {} KiB", most / 1024), "name a smaller one"),
+        io::ErrorKind::IsADirectory => ("is a directory".to_owned(), "name the file in it"),
+        _ => (format!("cannot be read: {}", plain(error)), "make it readable to the user that Evenkeel runs as"),
+    }
 }
 
 /// Reads a text that is known as `name`.

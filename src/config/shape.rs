@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use kernel::{Finding, Rule, Severity};
+use kernel::{ByteSize, Finding, Rule, Severity};
 use serde_json::Value;
 use toml::de::DeValue;
 
@@ -18,9 +18,10 @@ pub(super) const UNKNOWN_KEY: Rule = Rule {
     severity: Severity::Error,
     title: "A key is not known",
     what: "A table holds a key that Evenkeel does not have, or does not have there.",
-    why: "A key that is not understood is not obeyed: a misspelt `timeout` would leave the default in force, and nobody would know.",
-    remedy: "Correct the key (the message names the nearest one), move it to the table it belongs to, or take it out. \
-             `evenkeel reference` lists all keys.",
+    why: "A key that is not understood is not obeyed: a misspelt `timeout` would leave the default in force, and \
+          nobody would know.",
+    remedy: "Correct the key (the message names the nearest one), move it to the table it belongs to, or take it \
+             out. `evenkeel reference` lists all keys.",
     example: "[service.shop]\nendpoints = [\"127.0.0.1:9101\"]\ntimeout = \"5s\"   # not: timeuot = \"5s\"",
 };
 
@@ -28,23 +29,26 @@ pub(super) const WRONG_TYPE: Rule = Rule {
     id: "wrong-type",
     severity: Severity::Error,
     title: "A value is of the wrong kind",
-    what: "A key holds a number where a text belongs, a text where a list belongs, a table where a list of tables belongs, and the \
-           like.",
-    why: "There is no value that could be meant without guessing. A duration without a unit, for one, could be seconds or \
-          milliseconds.",
-    remedy: "Write the value as the message says. Durations, sizes and rates are texts with a unit: `\"5s\"`, `\"64KiB\"`, `\"240B/s\"`.",
-    example: "[service.shop]\nendpoints = [\"127.0.0.1:9101\"]   # not: endpoints = \"127.0.0.1:9101\"\ntimeout = \"5s\"                    # not: timeout = 5",
+    what: "A key holds a number where a text belongs, a text where a list belongs, a table where a list of tables \
+           belongs, and the like.",
+    why: "There is no value that could be meant without guessing. A duration without a unit, for one, could be \
+          seconds or milliseconds.",
+    remedy: "Write the value as the message says. Durations, sizes and rates are texts with a unit: `\"5s\"`, \
+             `\"64KiB\"`, `\"240B/s\"`.",
+    example: "[service.shop]\nendpoints = [\"127.0.0.1:9101\"]   # not: endpoints = \"127.0.0.1:9101\"\n\
+              timeout = \"5s\"                    # not: timeout = 5",
 };
 
 pub(super) const OUT_OF_RANGE: Rule = Rule {
     id: "out-of-range",
     severity: Severity::Error,
     title: "A value is out of its range",
-    what: "A number, duration, size or rate is smaller or larger than the key takes, or a list or table has too few or too many \
-           entries.",
+    what: "A number, duration, size or rate is smaller or larger than the key takes, or a list or table has too few \
+           or too many entries.",
     why: "Beyond its range a value is a slip of the pen, or would exhaust the machine.",
     remedy: "Choose a value within the range that the message names. The reference page lists the range of every key.",
-    example: "[service.shop]\nendpoints = [\"127.0.0.1:9101\"]\nhealth = { path = \"/healthz\", fall = 2 }   # not: fall = 0",
+    example: "[service.shop]\nendpoints = [\"127.0.0.1:9101\"]\n\
+              health = { path = \"/healthz\", fall = 2 }   # not: fall = 0",
 };
 
 pub(super) const MISSING_KEY: Rule = Rule {
@@ -64,7 +68,8 @@ pub(super) const BAD_VALUE: Rule = Rule {
     what: "A text is not the address, network, duration, path, name or other thing that the key takes.",
     why: "It cannot be used as it is, and nothing else can be read into it without guessing.",
     remedy: "Write it as the message says.",
-    example: "[gateway]\nlisten = \"127.0.0.1:8080\"               # not: listen = \"localhost\"\ntrusted_proxies = [\"10.0.0.0/8\"]   # not: [\"10.0.0.0/33\"]",
+    example: "[gateway]\nlisten = \"127.0.0.1:8080\"               # not: listen = \"localhost\"\n\
+              trusted_proxies = [\"10.0.0.0/8\"]   # not: [\"10.0.0.0/33\"]",
 };
 
 /// What is to be said about a place, and what of the document to take out.
@@ -139,7 +144,7 @@ impl Walk<'_> {
                 let (least, most) = (bound("minimum").unwrap_or(f64::MIN), bound("maximum").unwrap_or(f64::MAX));
                 if !(least..=most).contains(&number) {
                     let what = (
-                        format!("`{}` is {}", name(path), shown(value)),
+                        format!("`{}` is {}", name(path), shown(value).trim_start_matches("the number ")),
                         format!("choose a number from {least} to {most}"),
                     );
                     self.say(&OUT_OF_RANGE, path, Some(span), true, what);
@@ -287,7 +292,12 @@ fn wrong_type(value: &DeValue<'_>, schema: &Value, path: &Path) -> (String, Stri
             format!("write `\"{plain}s\"` for seconds or `\"{plain}ms\"` for milliseconds")
         }
         ("string", DeValue::Integer(_)) if format == "evenkeel-size" => {
-            format!("write `\"{plain}B\"` for bytes or `\"{plain}KiB\"`")
+            let bytes = plain.parse().map_or_else(|_| format!("{plain}B"), |n| ByteSize::from_bytes(n).to_string());
+            format!("write `\"{bytes}\"` if bytes are meant")
+        }
+        ("string", _) if !choices(schema).is_empty() => {
+            let quoted = choices(schema).iter().map(|c| format!("`\"{c}\"`")).collect::<Vec<_>>();
+            format!("write {}", quoted.join(" or "))
         }
         ("string", DeValue::Integer(_)) if format == "evenkeel-rate" => format!("write `\"{plain}B/s\"`"),
         ("string", DeValue::Integer(_)) if format == "evenkeel-listen" => format!("write `\"127.0.0.1:{plain}\"`"),
@@ -360,7 +370,7 @@ pub(super) fn nearest<'a>(written: &str, known: impl Iterator<Item = &'a str>) -
     let lower = written.to_ascii_lowercase().replace('-', "_");
     let distance = |key: &&str| strsim::damerau_levenshtein(&lower, &key.replace('-', "_"));
     let known: Vec<&str> = known.collect();
-    let best = known.iter().copied().min_by_key(|key| distance(&key)).filter(|key| distance(&key) <= allowed);
+    let best = known.iter().copied().min_by_key(|key| distance(key)).filter(|key| distance(key) <= allowed);
     // A part of the right word is as good a hint: `connections` for `max_connections`.
     best.or_else(|| {
         known.into_iter().find(|key| lower.len() > 3 && (key.contains(&lower) || lower.contains(key)) && key.len() > 3)

@@ -11,11 +11,11 @@ pub(super) const SYNTAX: Rule = Rule {
     id: "syntax",
     severity: Severity::Error,
     title: "The file is not TOML",
-    what: "The file breaks the grammar of TOML 1.1, so that what it says cannot be read. Each line is reported once; other checks \
-           wait until the file can be read.",
+    what: "The file breaks the grammar of TOML 1.1, so that what it says cannot be read. Each line is reported once; \
+           other checks wait until the file can be read.",
     why: "Guessing what was meant would be guessing about the gateway's behaviour.",
-    remedy: "Mend the line as the message says. Texts stand in quotes, also addresses and durations: `listen = \"127.0.0.1:8080\"`, \
-             `timeout = \"5s\"`.",
+    remedy: "Mend the line as the message says. Texts stand in quotes, also addresses and durations: `listen = \
+             \"127.0.0.1:8080\"`, `timeout = \"5s\"`.",
     example: "[gateway]\nlisten = \"127.0.0.1:8080\"   # not: listen = 127.0.0.1:8080",
 };
 
@@ -54,6 +54,14 @@ fn explain(text: &str, message: &str, span: Span) -> (Span, String, String) {
             format!("`{at}` is not a value"),
             "write plain quotes `\"` in place of typographic ones".to_owned(),
         ),
+        "string values must be quoted" if ["yes", "no", "on", "off"].contains(&at) => {
+            let meant = at == "yes" || at == "on";
+            (
+                span.clone(),
+                format!("`{at}` is not a value"),
+                format!("write `{meant}`, or `\"{at}\"` if a text is meant"),
+            )
+        }
         "string values must be quoted" => quoted(token),
         "invalid boolean" => {
             let lower = shown(&token).to_ascii_lowercase();
@@ -107,13 +115,9 @@ fn explain(text: &str, message: &str, span: Span) -> (Span, String, String) {
         "unclosed inline table" => kept("a table in braces is not closed", "end it with `}`"),
         "invalid unquoted key" if at == ":" => kept("`:` stands where `=` belongs", "write `key = value`"),
         "key with no value" | "missing assignment between key-value pairs" => {
-            let (begin, line) = line_around(text, span.start);
-            match line.find(':').filter(|i| begin + i < span.start && !line[..*i].contains(['=', '"'])) {
-                Some(i) => (
-                    begin + i..begin + i + 1,
-                    "`:` stands where `=` belongs".to_owned(),
-                    "write `key = value`".to_owned(),
-                ),
+            let before = text.get(..span.start).unwrap_or_default().trim_end();
+            match before.strip_suffix(':').map(str::len) {
+                Some(at) => (at..at + 1, "`:` stands where `=` belongs".to_owned(), "write `key = value`".to_owned()),
                 None => kept("a key has no value", "write `key = value`; for a table write `[NAME]`"),
             }
         }

@@ -15,8 +15,8 @@ pub(crate) const NO_LISTENER: Rule = Rule {
     severity: Severity::Error,
     title: "The gateway listens nowhere",
     what: "There is neither `listen` in `[gateway]` nor a `[listener.NAME]`.",
-    why: "No request could come in. There is no default, because whether the gateway is open to the network or to this machine only \
-          is a decision.",
+    why: "No request could come in. There is no default, because whether the gateway is open to the network or to \
+          this machine only is a decision.",
     remedy: "Write `listen` in `[gateway]`: `127.0.0.1:8080` for this machine, `0.0.0.0:80` for everybody.",
     example: "[gateway]\nlisten = \"127.0.0.1:8080\"",
 };
@@ -25,8 +25,8 @@ pub(crate) const SAME_ADDRESS: Rule = Rule {
     id: "same-address",
     severity: Severity::Error,
     title: "Two parts listen on one address",
-    what: "The same address and port is given to two of gateway, listeners, admin and API. An address for every interface \
-           (`0.0.0.0`, `[::]`) takes the port of all of them.",
+    what: "The same address and port is given to two of gateway, listeners, admin and API. An address for every \
+           interface (`0.0.0.0`, `[::]`) takes the port of all of them.",
     why: "Only one can have it: the start would fail with the address taken.",
     remedy: "Give each its own port.",
     example: "[gateway]\nlisten = \"127.0.0.1:8080\"\n[admin]\nlisten = \"127.0.0.1:7070\"   # not 127.0.0.1:8080",
@@ -36,12 +36,15 @@ pub(crate) const ADDRESS_UNAVAILABLE: Rule = Rule {
     id: "address-unavailable",
     severity: Severity::Error,
     title: "An address cannot be listened on",
-    what: "The operating system refuses the address: another process has the port, the port needs a right that the process does \
-           not have, or the machine has no such address. It is found when the node starts, not by `evenkeel check`.",
-    why: "A node that listens on some of its addresses only would look healthy and be half unreachable, so it does not start.",
-    remedy: "For a taken port, find the process with `ss -ltnp 'sport = :8080'` and stop it, or choose another port. For a port below \
-             1024, give the binary the right (`setcap cap_net_bind_service=+ep`, or `AmbientCapabilities=` in the unit file). For an \
-             address the machine does not have, write one that `ip address` lists, or `0.0.0.0` for all.",
+    what: "The operating system refuses the address: another process has the port, the port needs a right that the \
+           process does not have, or the machine has no such address. It is found when the node starts, not by \
+           `evenkeel check`.",
+    why: "A node that listens on some of its addresses only would look healthy and be half unreachable, so it does \
+          not start.",
+    remedy: "For a taken port, find the process with `ss -ltnp 'sport = :8080'` and stop it, or choose another port. \
+             For a port below 1024, give the binary the right (`setcap cap_net_bind_service=+ep`, or \
+             `AmbientCapabilities=` in the unit file). For an address the machine does not have, write one that `ip \
+             address` lists, or `0.0.0.0` for all.",
     example: "[gateway]\nlisten = \"127.0.0.1:8080\"",
 };
 

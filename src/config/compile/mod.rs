@@ -14,10 +14,11 @@ use std::time::Duration;
 use console::TokenStore;
 use gateway::Plan;
 use gateway::plan::{AccessLogPlan, EdgePlan};
-use kernel::Rule;
+use kernel::{Rule, Severity};
 
 use super::context::Context;
 use super::model::{AccessLog, Gateway, LogFormat};
+use crate::path;
 pub use listen::{Listening, cannot_listen};
 pub(super) use route::{name_of_route, table};
 
@@ -41,7 +42,19 @@ pub(super) const RULES: &[&Rule] = &[
     &rules_of_route::CORS_ANY_WITH_CREDENTIALS,
     &rules_of_route::BAD_CORS,
     &rules_of_route::UNREADABLE_PAGE,
+    &NO_LOG_DIRECTORY,
 ];
+
+const NO_LOG_DIRECTORY: Rule = Rule {
+    id: "no-log-directory",
+    severity: Severity::Error,
+    title: "There is no place for the access log",
+    what: "`path` of `[access_log]` is a directory, or lies in a directory that does not exist.",
+    why: "The log could not be opened, and every line of it would be lost.",
+    remedy: "Create the directory, writable for the user that Evenkeel runs as, or correct the path. A relative path \
+             counts from the directory of the configuration file. Without `path` the log goes to standard output.",
+    example: "[access_log]\npath = \"/var/log/evenkeel/access.log\"",
+};
 
 /// What a node runs by.
 #[derive(Clone, Debug)]
@@ -76,13 +89,14 @@ pub(super) fn compile(context: &Context<'_>) -> Option<Compiled> {
     let services = service::services(context);
     let mut files = context.secrets.files.clone();
     let routes = route::routes(context, &mut files);
+    let access_log = config.access_log.as_ref().map(|log| access_log(context, log));
     let plan = Plan {
         table: table(config),
         routes: routes?,
         services,
         edge: edge(&config.gateway),
         trusted_proxies: config.gateway.trusted_proxies.iter().filter_map(|c| c.block()).collect(),
-        access_log: config.access_log.as_ref().map(|log| access_log(context, log)),
+        access_log,
     };
     Some(Compiled {
         plan,
@@ -129,9 +143,23 @@ fn edge(gateway: &Gateway) -> EdgePlan {
 }
 
 fn access_log(context: &Context<'_>, log: &AccessLog) -> AccessLogPlan {
-    AccessLogPlan {
-        path: log.path.as_ref().map(|path| context.world.directory.join(path)),
-        json: log.format == LogFormat::Json,
-        sample: log.sample,
+    let path = log.path.as_ref().map(|path| context.world.directory.join(path));
+    if let (Some(written), Some(path)) = (&log.path, &path) {
+        let directory = path.parent().unwrap_or(path);
+        let here = directory.as_os_str().is_empty();
+        let at = path!["access_log", "path"];
+        if context.world.is_directory(path) {
+            let message = format!("`{}` is a directory", written.display());
+            context.say(&NO_LOG_DIRECTORY, &at, message, "name a file in it");
+        } else if !here && !context.world.is_directory(directory) {
+            let message = format!("there is no directory for the access log `{}`", written.display());
+            context.say(
+                &NO_LOG_DIRECTORY,
+                &at,
+                message,
+                format!("create `{}`, or correct the path", directory.display()),
+            );
+        }
     }
+    AccessLogPlan { path, json: log.format == LogFormat::Json, sample: log.sample }
 }

@@ -1,7 +1,6 @@
 //! Routes: what each one matches and does. A file with one service and no route has one route, for everything.
 
 use std::collections::HashMap;
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -14,10 +13,11 @@ use policy::split::WeightedSplit;
 use super::rules_of_route::*;
 use crate::config::context::Context;
 use crate::config::document::Path;
-use crate::config::model::scalar::{Cidr, HeaderName, HeaderWant};
+use crate::config::model::either::HeaderWant;
+use crate::config::model::scalar::{Cidr, HeaderName};
 use crate::config::model::{Config, Cors, HeaderChanges, Redirect, Route};
 use crate::config::shape::nearest;
-use crate::config::{plain, split_remedy};
+use crate::config::{split_remedy, why_unreadable};
 use crate::path;
 
 /// The largest error page, in bytes.
@@ -370,19 +370,7 @@ fn pages(context: &Context<'_>, at: &Path, route: &Route, files: &mut Vec<PathBu
                 pages.push((status, Arc::new(ErrorPage { content_type, body })));
             }
             Err(error) => {
-                let (what, remedy) = match error.kind() {
-                    io::ErrorKind::NotFound => (
-                        "does not exist".to_owned(),
-                        "create it, or correct the path; a relative one counts from the directory of this file",
-                    ),
-                    io::ErrorKind::FileTooLarge => {
-                        (format!("is larger than {} KiB", MAX_PAGE / 1024), "make it smaller")
-                    }
-                    _ => (
-                        format!("cannot be read: {}", plain(&error)),
-                        "make it readable to the user that Evenkeel runs as",
-                    ),
-                };
+                let (what, remedy) = why_unreadable(&error, MAX_PAGE);
                 context.say(&UNREADABLE_PAGE, &path, format!("the page `{}` {what}", file.display()), remedy);
             }
         }

@@ -18,7 +18,8 @@ pub(crate) const ROUTE_NEEDED: Rule = Rule {
     title: "There are several services and no route",
     what: "The file has more than one `[service.NAME]` and no `[[route]]`.",
     why: "With one service there is nothing to choose; with several, nothing says which requests go where.",
-    remedy: "Add a `[[route]]` for each service. The first that matches decides, so the one for everything else comes last.",
+    remedy: "Add a `[[route]]` for each service. The first that matches decides, so the one for everything else \
+             comes last.",
     example: "[[route]]\npath = \"/api/*\"\nservice = \"api\"\n\n[[route]]\nservice = \"shop\"",
 };
 
@@ -46,8 +47,8 @@ pub(crate) const DUPLICATE_NAME: Rule = Rule {
     id: "duplicate-name",
     severity: Severity::Error,
     title: "Two routes have the same name",
-    what: "Two `[[route]]` tables have the same `name`, or one has the name that another without a name gets (`shop-2` for the \
-           second route, if it leads to `shop`).",
+    what: "Two `[[route]]` tables have the same `name`, or one has the name that another without a name gets \
+           (`shop-2` for the second route, if it leads to `shop`).",
     why: "The name is what metrics and logs call a route; two under one name could not be told apart.",
     remedy: "Give each its own name, or none.",
     example: "[[route]]\nname = \"cart\"\npath = \"/cart/*\"\nservice = \"shop\"",
@@ -67,8 +68,8 @@ pub(crate) const WITHOUT_EFFECT: Rule = Rule {
     id: "without-effect",
     severity: Severity::Error,
     title: "A key does nothing where it stands",
-    what: "A route that redirects has a key that is for requests that are sent on, or `replace_prefix` stands without \
-           `strip_prefix`.",
+    what: "A route that redirects has a key that is for requests that are sent on, or `replace_prefix` stands \
+           without `strip_prefix`.",
     why: "What is written should be in force. A key that does nothing hides a misunderstanding.",
     remedy: "Take the key out, or add the one it needs.",
     example: "[[route]]\npath = \"/v1/*\"\nservice = \"shop\"\nstrip_prefix = \"/v1\"\nreplace_prefix = \"/v2\"",
@@ -90,8 +91,8 @@ pub(crate) const BAD_REDIRECT_STATUS: Rule = Rule {
     title: "The status is not that of a redirect",
     what: "`status` of a `redirect` is not 301, 302, 303, 307 or 308.",
     why: "Clients follow `Location` with these statuses only.",
-    remedy: "Write 307 for a redirect that may change, 308 for one that will not; both keep the method. 301 and 302 are their older \
-             kin, which may turn a POST into a GET; 303 always does.",
+    remedy: "Write 307 for a redirect that may change, 308 for one that will not; both keep the method. 301 and 302 \
+             are their older kin, which may turn a POST into a GET; 303 always does.",
     example: "[[route]]\npath = \"/old\"\nredirect = { to = \"/new\", status = 308 }",
 };
 
@@ -99,14 +100,15 @@ pub(crate) const MANAGED_HEADER: Rule = Rule {
     id: "managed-header",
     severity: Severity::Error,
     title: "A header is set that the gateway writes itself",
-    what: "`request_headers` or `response_headers` sets or removes a header that frames the message, belongs to one connection, or is \
-           written by the gateway: `Content-Length`, `Transfer-Encoding`, `Connection`, `Host`, `X-Request-Id`, `X-Forwarded-For` and \
-           their like.",
-    why: "Framing that says one thing and does another is how requests are smuggled, and a client address that a rule makes up is \
-          believed by the service.",
-    remedy: "For `Host`, write `host` in the service. For `X-Forwarded-*` from a proxy in front, list the proxy in `trusted_proxies`. \
-             Take the others out.",
-    example: "[service.shop]\nendpoints = [\"127.0.0.1:9101\"]\nhost = \"shop.internal\"   # not: request_headers = { set = { host = \"shop.internal\" } }",
+    what: "`request_headers` or `response_headers` sets or removes a header that frames the message, belongs to one \
+           connection, or is written by the gateway: `Content-Length`, `Transfer-Encoding`, `Connection`, `Host`, \
+           `X-Request-Id`, `X-Forwarded-For` and their like.",
+    why: "Framing that says one thing and does another is how requests are smuggled, and a client address that a \
+          rule makes up is believed by the service.",
+    remedy: "For `Host`, write `host` in the service. For `X-Forwarded-*` from a proxy in front, list the proxy in \
+             `trusted_proxies`. Take the others out.",
+    example: "[service.shop]\nendpoints = [\"127.0.0.1:9101\"]\n\
+              host = \"shop.internal\"   # not: request_headers = { set = { host = \"shop.internal\" } }",
 };
 
 pub(crate) const DUPLICATE_HEADER: Rule = Rule {
@@ -123,9 +125,10 @@ pub(crate) const CORS_ANY_WITH_CREDENTIALS: Rule = Rule {
     id: "cors-any-with-credentials",
     severity: Severity::Error,
     title: "Cross-origin rules allow any site together with credentials",
-    what: "`cors` of a route has `\"*\"` among its origins, methods, headers or exposed headers, and `credentials = true`.",
-    why: "Browsers refuse such answers, so it would not work; and a gateway that got around that by repeating whatever origin asks would \
-          let every site act with the cookies of its visitors.",
+    what: "`cors` of a route has `\"*\"` among its origins, methods, headers or exposed headers, and `credentials = \
+           true`.",
+    why: "Browsers refuse such answers, so it would not work; and a gateway that got around that by repeating \
+          whatever origin asks would let every site act with the cookies of its visitors.",
     remedy: "Name the origins that may send credentials, or leave `credentials` out.",
     example: "[[route]]\nservice = \"shop\"\ncors = { origins = [\"https://app.example.com\"], credentials = true }",
 };
@@ -134,10 +137,12 @@ pub(crate) const BAD_CORS: Rule = Rule {
     id: "bad-cors",
     severity: Severity::Error,
     title: "Cross-origin rules contradict themselves",
-    what: "`cors` of a route has `\"*\"` beside named origins, or a method that browsers never let pages use (CONNECT, TRACE, TRACK).",
+    what: "`cors` of a route has `\"*\"` beside named origins, or a method that browsers never let pages use \
+           (CONNECT, TRACE, TRACK).",
     why: "Part of it would have no effect, so something else must have been meant.",
     remedy: "Write `\"*\"` alone or name the origins; take the method out.",
-    example: "[[route]]\nservice = \"shop\"\ncors = { origins = [\"https://app.example.com\"], methods = [\"PUT\", \"DELETE\"] }",
+    example: "[[route]]\nservice = \"shop\"\n\
+              cors = { origins = [\"https://app.example.com\"], methods = [\"PUT\", \"DELETE\"] }",
 };
 
 pub(crate) const UNREADABLE_PAGE: Rule = Rule {
@@ -145,8 +150,9 @@ pub(crate) const UNREADABLE_PAGE: Rule = Rule {
     severity: Severity::Error,
     title: "An error page cannot be read",
     what: "A file in `error_pages` does not exist, may not be read, or is larger than 64 KiB.",
-    why: "Pages are held in memory, so that they can be sent when nothing else works; one that is missing would be missed just then.",
-    remedy: "Correct the path (a relative one counts from the directory of the configuration file), or make the page smaller: put \
-             styles into it and leave pictures out.",
+    why: "Pages are held in memory, so that they can be sent when nothing else works; one that is missing would be \
+          missed just then.",
+    remedy: "Correct the path (a relative one counts from the directory of the configuration file), or make the page \
+             smaller: put styles into it and leave pictures out.",
     example: "[[route]]\nservice = \"shop\"\nerror_pages = { \"503\" = \"pages/sorry.html\" }",
 };

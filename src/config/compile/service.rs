@@ -23,10 +23,11 @@ pub(crate) const UNRESOLVABLE_NAME: Rule = Rule {
     id: "unresolvable-name",
     severity: Severity::Error,
     title: "The name of an endpoint cannot be resolved",
-    what: "An endpoint is given by name, and the system's resolver has no address for it. Names are resolved when the configuration \
-           is read.",
+    what: "An endpoint is given by name, and the system's resolver has no address for it. Names are resolved when \
+           the configuration is read.",
     why: "An endpoint without an address gets no request. A misspelt name would look like an endpoint that is down.",
-    remedy: "Correct the name, or make it known in DNS or `/etc/hosts`. An address, such as `10.0.0.7:8080`, needs no resolution.",
+    remedy: "Correct the name, or make it known in DNS or `/etc/hosts`. An address, such as `10.0.0.7:8080`, needs \
+             no resolution.",
     example: "[service.shop]\nendpoints = [\"shop.internal:8080\", \"10.0.0.7:8080\"]",
 };
 

@@ -26,8 +26,10 @@ const TRUST_EVERYONE: Lint = Lint {
         severity: Severity::Warning,
         title: "Every client is believed about its address",
         what: "`trusted_proxies` holds a network that is the whole internet or half of it (`0.0.0.0/0`, `::/0`).",
-        why: "Any client can then write its own `X-Forwarded-For`: allow and deny lists, per-client limits and logs all believe it.",
-        remedy: "List the addresses of the proxies that stand in front of the gateway. If there are none, leave the list empty.",
+        why: "Any client can then write its own `X-Forwarded-For`: allow and deny lists, per-client limits and logs \
+              all believe it.",
+        remedy: "List the addresses of the proxies that stand in front of the gateway. If there are none, leave the \
+                 list empty.",
         example: "[gateway]\nlisten = \"0.0.0.0:8080\"\ntrusted_proxies = [\"10.0.0.0/24\"]",
     },
     check: |context, rule| {
@@ -47,10 +49,10 @@ const NO_MIN_RATE: Lint = Lint {
         severity: Severity::Warning,
         title: "Slow bodies are not cut",
         what: "`min_rate` of `[gateway]` is `0B/s`.",
-        why: "A client that sends or reads a byte every few seconds holds its connection, and the one to the service, for as long as it \
-              likes; some thousand of them are an attack that needs no bandwidth.",
-        remedy: "Leave `min_rate` at its default, which no real client falls below. For answers that trickle on purpose it does not \
-                 matter: only a client that does not take what is there is slow.",
+        why: "A client that sends or reads a byte every few seconds holds its connection, and the one to the \
+              service, for as long as it likes; some thousand of them are an attack that needs no bandwidth.",
+        remedy: "Leave `min_rate` at its default, which no real client falls below. For answers that trickle on \
+                 purpose it does not matter: only a client that does not take what is there is slow.",
         example: "[gateway]\nlisten = \"0.0.0.0:8080\"\nmin_rate = \"240B/s\"",
     },
     check: |context, rule| {
@@ -67,8 +69,10 @@ const HUGE_BODY: Lint = Lint {
         severity: Severity::Warning,
         title: "Very large request bodies are taken",
         what: "`max_body` of `[gateway]` or of a route is above 1 GiB.",
-        why: "The gateway streams bodies and does not mind. Applications mostly do not: they hold the body in memory or on a small disk.",
-        remedy: "Keep the limit low in `[gateway]` and raise it in the route that takes uploads, if the service there is made for them.",
+        why: "The gateway streams bodies and does not mind. Applications mostly do not: they hold the body in memory \
+              or on a small disk.",
+        remedy: "Keep the limit low in `[gateway]` and raise it in the route that takes uploads, if the service \
+                 there is made for them.",
         example: "[[route]]\npath = \"/uploads/*\"\nservice = \"files\"\nmax_body = \"1GiB\"",
     },
     check: |context, rule| {
@@ -90,8 +94,8 @@ const URI_ABOVE_LINE: Lint = Lint {
         severity: Severity::Warning,
         title: "The longest target does not fit into the longest request line",
         what: "`max_uri` of `[gateway]` is above `max_request_line`.",
-        why: "The request line holds method, target and version, so the limit on the target is never reached: such a request is refused \
-              for its line instead.",
+        why: "The request line holds method, target and version, so the limit on the target is never reached: such a \
+              request is refused for its line instead.",
         remedy: "Raise `max_request_line` to at least `max_uri`.",
         example: "[gateway]\nlisten = \"0.0.0.0:8080\"\nmax_uri = \"16KiB\"\nmax_request_line = \"16KiB\"",
     },
@@ -142,10 +146,12 @@ const PROXY_CAP: Lint = Lint {
         severity: Severity::Note,
         title: "A trusted proxy has the connections of one client",
         what: "There are `trusted_proxies`, and `max_connections_per_client` is at its default.",
-        why: "The limit counts connections by the address they come from. A proxy in front stands for all its clients and may need more \
-              connections than one of them.",
-        remedy: "Set `max_connections_per_client` to what the proxy may open; the same number as the default says that it is enough.",
-        example: "[gateway]\nlisten = \"0.0.0.0:8080\"\ntrusted_proxies = [\"10.0.0.5\"]\nmax_connections_per_client = 5000",
+        why: "The limit counts connections by the address they come from. A proxy in front stands for all its \
+              clients and may need more connections than one of them.",
+        remedy: "Set `max_connections_per_client` to what the proxy may open; the same number as the default says \
+                 that it is enough.",
+        example: "[gateway]\nlisten = \"0.0.0.0:8080\"\ntrusted_proxies = [\"10.0.0.5\"]\n\
+                  max_connections_per_client = 5000",
     },
     check: |context, rule| {
         let gateway = &context.config.gateway;
@@ -166,9 +172,10 @@ const DRAIN_SHORT: Lint = Lint {
         title: "A stop cuts requests that still have time",
         what: "`drain_timeout` of `[gateway]` is shorter than the `timeout` of a service or route.",
         why: "On SIGTERM a request that is within its time may be cut, and its client gets no answer.",
-        remedy: "Make `drain_timeout` at least as long as the longest timeout, and the grace period of whatever sends SIGTERM longer than \
-                 `drain_delay` and `drain_timeout` together.",
-        example: "[gateway]\nlisten = \"0.0.0.0:8080\"\ndrain_timeout = \"60s\"\n[service.reports]\nendpoints = [\"127.0.0.1:9101\"]\ntimeout = \"60s\"",
+        remedy: "Make `drain_timeout` at least as long as the longest timeout, and the grace period of whatever \
+                 sends SIGTERM longer than `drain_delay` and `drain_timeout` together.",
+        example: "[gateway]\nlisten = \"0.0.0.0:8080\"\ndrain_timeout = \"60s\"\n[service.reports]\n\
+                  endpoints = [\"127.0.0.1:9101\"]\ntimeout = \"60s\"",
     },
     check: |context, rule| {
         let config = context.config;
@@ -192,8 +199,8 @@ const NO_DRAIN_DELAY: Lint = Lint {
         severity: Severity::Note,
         title: "Listeners close the moment a stop is asked for",
         what: "`drain_delay` of `[gateway]` is 0.",
-        why: "A balancer that asks `/readyz` needs a moment to see that it fails; until then it sends connections that are refused. \
-              Where nothing stands in front, there is nothing to wait for.",
+        why: "A balancer that asks `/readyz` needs a moment to see that it fails; until then it sends connections \
+              that are refused. Where nothing stands in front, there is nothing to wait for.",
         remedy: "Set it to a little more than the balancer's interval times its number of failures.",
         example: "[gateway]\nlisten = \"0.0.0.0:8080\"\ndrain_delay = \"5s\"",
     },
@@ -216,8 +223,8 @@ const NOTHING_LOGGED: Lint = Lint {
         severity: Severity::Note,
         title: "The access log has no successful requests",
         what: "`sample` of `[access_log]` is 0.",
-        why: "Failed requests are still written, which may be just what is wanted; but there is then no line that shows how the same \
-              request looks when it works.",
+        why: "Failed requests are still written, which may be just what is wanted; but there is then no line that \
+              shows how the same request looks when it works.",
         remedy: "Write a small share, such as `0.01`.",
         example: "[access_log]\nsample = 0.01",
     },

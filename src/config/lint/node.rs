@@ -14,11 +14,12 @@ const ADMIN_EXPOSED: Lint = Lint {
         severity: Severity::Error,
         title: "The console is open to the network and nobody could use it",
         what: "`listen` of `[admin]` is not a loopback address, and no token has the scope `operator`.",
-        why: "Beyond loopback the console and the operator API demand a token, for whoever reaches them could otherwise steer the node. \
-              Without one, every request would be refused.",
-        remedy: "Let the console listen on `127.0.0.1` and reach it through SSH, or make a token with `evenkeel token new NAME --scope \
-                 operator` and put the stanza that it prints into the file.",
-        example: "[admin]\nlisten = \"10.0.0.7:7070\"\n[token.ops]\nhash = \"${file:/etc/evenkeel/ops-token-hash}\"\nscopes = [\"operator\"]",
+        why: "Beyond loopback the console and the operator API demand a token, for whoever reaches them could \
+              otherwise steer the node. Without one, every request would be refused.",
+        remedy: "Let the console listen on `127.0.0.1` and reach it through SSH, or make a token with `evenkeel \
+                 token new NAME --scope operator` and put the stanza that it prints into the file.",
+        example: "[admin]\nlisten = \"10.0.0.7:7070\"\n[token.ops]\n\
+                  hash = \"${file:/etc/evenkeel/ops-token-hash}\"\nscopes = [\"operator\"]",
     },
     check: |context, rule| {
         let config = context.config;
@@ -44,7 +45,8 @@ const API_WITHOUT_TOKEN: Lint = Lint {
         what: "There is an `[api]`, and no token has a scope that it serves (`services:read`).",
         why: "Every call is refused.",
         remedy: "Make a token with `evenkeel token new NAME --scope services:read`, or take `[api]` out.",
-        example: "[api]\nlisten = \"127.0.0.1:7071\"\n[token.dashboard]\nhash = \"${file:/etc/evenkeel/dashboard-token-hash}\"\nscopes = [\"services:read\"]",
+        example: "[api]\nlisten = \"127.0.0.1:7071\"\n[token.dashboard]\n\
+                  hash = \"${file:/etc/evenkeel/dashboard-token-hash}\"\nscopes = [\"services:read\"]",
     },
     check: |context, rule| {
         let served = context.config.token.values().any(|token| token.scopes.contains(&Scope::ServicesRead));

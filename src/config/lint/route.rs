@@ -14,11 +14,13 @@ const SHADOWED: Lint = Lint {
         id: "shadowed-route",
         severity: Severity::Warning,
         title: "A route can never be taken",
-        what: "An earlier route takes every request that this one describes. Only what is certain is reported: a route that several others \
-               cover together is not.",
-        why: "The first route that matches decides, in the order of the file. What this route says is in force for no request.",
+        what: "An earlier route takes every request that this one describes. Only what is certain is reported: a \
+               route that several others cover together is not.",
+        why: "The first route that matches decides, in the order of the file. What this route says is in force for \
+              no request.",
         remedy: "Move the more special route up, before the one that takes everything, or take it out.",
-        example: "[[route]]\npath = \"/api/*\"\nservice = \"api\"\n\n[[route]]   # last, because it takes everything\nservice = \"shop\"",
+        example: "[[route]]\npath = \"/api/*\"\nservice = \"api\"\n\n\
+                  [[route]]   # last, because it takes everything\nservice = \"shop\"",
     },
     check: |context, rule| {
         let routes = &context.config.route;
@@ -41,7 +43,8 @@ const ALLOWED_AND_DENIED: Lint = Lint {
         what: "A network in `allow` of a route lies wholly within one in `deny`.",
         why: "`deny` wins, so the entry in `allow` lets nobody in.",
         remedy: "Take it out of one of the lists.",
-        example: "[[route]]\npath = \"/intern/*\"\nservice = \"shop\"\nallow = [\"10.0.0.0/8\"]\ndeny = [\"10.9.0.0/16\"]",
+        example: "[[route]]\npath = \"/intern/*\"\nservice = \"shop\"\nallow = [\"10.0.0.0/8\"]\n\
+                  deny = [\"10.9.0.0/16\"]",
     },
     check: |context, rule| {
         for (i, route) in context.config.route.iter().enumerate() {
@@ -86,8 +89,10 @@ const PAGE_NEVER_SENT: Lint = Lint {
         severity: Severity::Warning,
         title: "An error page is for an error that the gateway never makes",
         what: "`error_pages` of a route has a status that is not among those of the gateway's own errors.",
-        why: "Pages replace the errors that the gateway makes itself. An error that the service answers is passed on as it is.",
-        remedy: "Use a status that the gateway answers: most often 502, 503 and 504. `evenkeel explain --list` shows all.",
+        why: "Pages replace the errors that the gateway makes itself. An error that the service answers is passed on \
+              as it is.",
+        remedy: "Use a status that the gateway answers: most often 502, 503 and 504. `evenkeel explain --list` shows \
+                 all.",
         example: "[[route]]\nservice = \"shop\"\nerror_pages = { \"502\" = \"sorry.html\", \"503\" = \"sorry.html\" }",
     },
     check: |context, rule| {
@@ -110,10 +115,11 @@ const CORS_NO_OPTIONS: Lint = Lint {
         severity: Severity::Warning,
         title: "Cross-origin questions do not reach the route that answers them",
         what: "A route has `cors`, and `methods` that do not include `OPTIONS`.",
-        why: "A browser asks with OPTIONS before it sends anything but a plain form. That question does not match the route, so the rules \
-              that would answer it are not found.",
+        why: "A browser asks with OPTIONS before it sends anything but a plain form. That question does not match \
+              the route, so the rules that would answer it are not found.",
         remedy: "Add `OPTIONS` to `methods`, or leave `methods` out.",
-        example: "[[route]]\nmethods = [\"PUT\", \"OPTIONS\"]\nservice = \"shop\"\ncors = { origins = [\"https://app.example.com\"], methods = [\"PUT\"] }",
+        example: "[[route]]\nmethods = [\"PUT\", \"OPTIONS\"]\nservice = \"shop\"\n\
+                  cors = { origins = [\"https://app.example.com\"], methods = [\"PUT\"] }",
     },
     check: |context, rule| {
         for (i, route) in context.config.route.iter().enumerate() {

@@ -27,10 +27,11 @@ const NO_HEALTH_CHECK: Lint = Lint {
         severity: Severity::Warning,
         title: "A service has no health check",
         what: "A service has no `health`.",
-        why: "An endpoint that accepts connections but cannot work (its database is gone, it is still starting) keeps getting its share \
-              of the requests, and each of them fails. Without a check only refused connections are noticed.",
-        remedy: "Name a path that answers 200 when the service can work and something from 400 up when it cannot. The check asks each \
-                 endpoint every two seconds.",
+        why: "An endpoint that accepts connections but cannot work (its database is gone, it is still starting) \
+              keeps getting its share of the requests, and each of them fails. Without a check only refused \
+              connections are noticed.",
+        remedy: "Name a path that answers 200 when the service can work and something from 400 up when it cannot. \
+                 The check asks each endpoint every two seconds.",
         example: "[service.shop]\nendpoints = [\"127.0.0.1:9101\"]\nhealth = { path = \"/healthz\" }",
     },
     check: |context, rule| {
@@ -47,7 +48,8 @@ const SINGLE_ENDPOINT: Lint = Lint {
         severity: Severity::Note,
         title: "A service has one endpoint only",
         what: "A service has a single entry in `endpoints`, and its name has a single address.",
-        why: "While that one restarts or is down, every request of the service fails: there is nowhere else to send it.",
+        why: "While that one restarts or is down, every request of the service fails: there is nowhere else to send \
+              it.",
         remedy: "Run a second copy and list it. For development, leave it as it is.",
         example: "[service.shop]\nendpoints = [\"10.0.0.7:8080\", \"10.0.0.8:8080\"]\nhealth = { path = \"/healthz\" }",
     },
@@ -73,8 +75,8 @@ const SAME_ENDPOINT: Lint = Lint {
         severity: Severity::Warning,
         title: "An endpoint is listed twice",
         what: "The same `host:port` stands more than once in the `endpoints` of a service.",
-        why: "It gets a double share of the requests, is checked twice as often, and when it goes down it looks like two that did. \
-              Mostly another endpoint was meant and is missing.",
+        why: "It gets a double share of the requests, is checked twice as often, and when it goes down it looks like \
+              two that did. Mostly another endpoint was meant and is missing.",
         remedy: "Take the second one out, or write the address that was meant.",
         example: "[service.shop]\nendpoints = [\"127.0.0.1:9101\", \"127.0.0.1:9102\"]   # not 9101 twice",
     },
@@ -96,7 +98,8 @@ const UNUSED_SERVICE: Lint = Lint {
         severity: Severity::Warning,
         title: "A service gets no requests",
         what: "There are routes, and none of them names the service, or only with a weight of 0 in a `split`.",
-        why: "It is checked and shown, and never used. Often a route was forgotten, or still names the service's old name.",
+        why: "It is checked and shown, and never used. Often a route was forgotten, or still names the service's old \
+              name.",
         remedy: "Add a route for it, or take the service out. A weight of 0 that is there to be raised later is fine.",
         example: "[[route]]\npath = \"/api/*\"\nservice = \"api\"",
     },
@@ -123,7 +126,8 @@ const TIMEOUT_BELOW_CONNECT: Lint = Lint {
         what: "`timeout` of a service, or of a route to it, is not longer than the service's `connect_timeout`.",
         why: "An endpoint that does not answer at all uses up the whole time, and the next endpoint is never tried.",
         remedy: "Make `connect_timeout` a fraction of `timeout`, so that there is time for a second endpoint.",
-        example: "[service.shop]\nendpoints = [\"10.0.0.7:8080\", \"10.0.0.8:8080\"]\nconnect_timeout = \"250ms\"\ntimeout = \"2s\"",
+        example: "[service.shop]\nendpoints = [\"10.0.0.7:8080\", \"10.0.0.8:8080\"]\nconnect_timeout = \"250ms\"\n\
+                  timeout = \"2s\"",
     },
     check: |context, rule| {
         let config = context.config;
@@ -153,10 +157,11 @@ const HEALTH_TIMEOUT: Lint = Lint {
         severity: Severity::Warning,
         title: "A health check may take longer than the time between checks",
         what: "`timeout` of `health` is longer than its `interval`.",
-        why: "Checks of a slow endpoint follow each other without a pause, and finding it down takes `fall` times the timeout rather \
-              than `fall` times the interval.",
+        why: "Checks of a slow endpoint follow each other without a pause, and finding it down takes `fall` times \
+              the timeout rather than `fall` times the interval.",
         remedy: "Make the timeout at most as long as the interval.",
-        example: "[service.shop]\nendpoints = [\"127.0.0.1:9101\"]\nhealth = { path = \"/healthz\", interval = \"2s\", timeout = \"1s\" }",
+        example: "[service.shop]\nendpoints = [\"127.0.0.1:9101\"]\n\
+                  health = { path = \"/healthz\", interval = \"2s\", timeout = \"1s\" }",
     },
     check: |context, rule| {
         for (name, service) in &context.config.service {
@@ -179,7 +184,8 @@ const HEALTH_SLOW: Lint = Lint {
         what: "`interval` times `fall` of `health` is more than 30 seconds.",
         why: "For that long an endpoint that is down keeps its share of the requests.",
         remedy: "Check more often. A check every two seconds is half a request a second for each endpoint.",
-        example: "[service.shop]\nendpoints = [\"127.0.0.1:9101\"]\nhealth = { path = \"/healthz\", interval = \"2s\", fall = 2 }",
+        example: "[service.shop]\nendpoints = [\"127.0.0.1:9101\"]\n\
+                  health = { path = \"/healthz\", interval = \"2s\", fall = 2 }",
     },
     check: |context, rule| {
         for (name, service) in &context.config.service {
@@ -202,7 +208,8 @@ const HEALTH_ACCEPTS_ERRORS: Lint = Lint {
         what: "`expect` of `health` includes statuses from 500 up.",
         why: "A service that says that it failed would count as healthy, so the check finds out nothing.",
         remedy: "Expect what the path answers when all is well: `[\"200\"]`, or the default `[\"200-399\"]`.",
-        example: "[service.shop]\nendpoints = [\"127.0.0.1:9101\"]\nhealth = { path = \"/healthz\", expect = [\"200-399\"] }",
+        example: "[service.shop]\nendpoints = [\"127.0.0.1:9101\"]\n\
+                  health = { path = \"/healthz\", expect = [\"200-399\"] }",
     },
     check: |context, rule| {
         for (name, service) in &context.config.service {
@@ -247,8 +254,10 @@ const ENDPOINT_LOOP: Lint = Lint {
         title: "An endpoint is the gateway itself",
         what: "An endpoint of a service is an address that the gateway listens on.",
         why: "Each request would go round until every connection is used up.",
-        remedy: "Write the address of the service. If it has the same port on another machine, write that machine's address.",
-        example: "[gateway]\nlisten = \"127.0.0.1:8080\"\n[service.shop]\nendpoints = [\"127.0.0.1:9101\"]   # not 127.0.0.1:8080",
+        remedy: "Write the address of the service. If it has the same port on another machine, write that machine's \
+                 address.",
+        example: "[gateway]\nlisten = \"127.0.0.1:8080\"\n[service.shop]\n\
+                  endpoints = [\"127.0.0.1:9101\"]   # not 127.0.0.1:8080",
     },
     check: |context, rule| {
         let config = context.config;

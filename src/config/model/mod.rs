@@ -13,6 +13,7 @@
 //! A range of two quoted values is enforced: as values of numbers and units, as lengths of texts, lists and tables.
 //! `Reload: restart` marks what a running process does not take over.
 
+pub mod either;
 pub mod gateway;
 pub mod node;
 pub mod route;

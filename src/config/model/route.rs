@@ -8,9 +8,9 @@ use kernel::{ByteSize, Span};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::either::{HeaderWant, Hosts};
 use super::scalar::{
-    Cidr, ErrorStatus, HeaderName, HeaderValue, HeaderWant, Headers, Hosts, Location, Method, Name, Origin,
-    PathPattern, PathPrefix,
+    Cidr, ErrorStatus, HeaderName, HeaderValue, Headers, Location, Method, Name, Origin, PathPattern, PathPrefix,
 };
 
 /// A rule about where requests go. It needs `service`, `split` or `redirect`, and takes what `host`, `path`, `methods` and

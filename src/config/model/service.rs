@@ -5,7 +5,8 @@ use kernel::Span;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::scalar::{CheckPath, Endpoint, HostName, StatusRange};
+use super::either::StatusRange;
+use super::scalar::{CheckPath, Endpoint, HostName};
 
 /// A service: some endpoints that answer alike.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -138,6 +138,10 @@ scopes = ["operator"]
 hash = "${file:locked}"
 scopes = ["operator"]
 
+[token.h]
+hash = "${file:logs}"
+scopes = ["operator"]
+
 [token.d]
 hash = "${file:binary}"
 scopes = ["operator"]
@@ -245,6 +249,9 @@ service = "shop"
 request_headers = { set = { Host = "a" }, remove = ["X-Forwarded-For"] }
 cors = { origins = ["*"], headers = ["*"], methods = ["TRACE"], credentials = true }
 error_pages = { "503" = "none.html", "502" = "locked", "504" = "sorry.html" }
+
+[access_log]
+path = "logs"
 "#
     ));
 }

@@ -55,6 +55,7 @@ const FIXTURES: &[(&str, &str)] = &[
     ),
     ("bad-cors", "@#shop[[route]]\nservice = \"shop\"\ncors = { origins = [\"*\", \"https://a.example\"] }\n"),
     ("unreadable-page", "@#shop[[route]]\nservice = \"shop\"\nerror_pages = { \"503\" = \"huge.html\" }\n"),
+    ("no-log-directory", "@#shop[access_log]\npath = \"/var/log/evenkeel/shop/access.log\"\n"),
     ("trust-everyone", "@trusted_proxies = [\"0.0.0.0/0\"]\nmax_connections_per_client = 1000\n#shop"),
     ("no-min-rate", "@min_rate = \"0B/s\"\n#shop"),
     ("huge-body", "@#shop[[route]]\nservice = \"shop\"\nmax_body = \"2GiB\"\n"),

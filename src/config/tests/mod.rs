@@ -36,6 +36,7 @@ fn file(path: &Path, most: usize) -> io::Result<Vec<u8>> {
         Some("sorry.html") => b"<h1>sorry</h1>".to_vec(),
         Some("binary") => vec![0xff, 0xfe],
         Some("huge.html") => vec![b'x'; 100_000],
+        Some("logs" | "/var/log/evenkeel") => return Err(io::ErrorKind::IsADirectory.into()),
         Some("locked") => return Err(io::ErrorKind::PermissionDenied.into()),
         _ => return Err(io::ErrorKind::NotFound.into()),
     };
