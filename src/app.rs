@@ -194,10 +194,10 @@ impl App {
         let Some(compiled) = outcome.compiled.clone() else {
             return Err(StartError::Config { text: outcome.text(), findings: outcome.findings });
         };
-        log_warnings(&outcome);
         let clock = Clock::real();
         let (trigger, drain) = DrainTrigger::new();
         let (listeners, admin_listener, api_listener) = bind_all(&compiled, &outcome)?;
+        log_warnings(&outcome);
         let fixed = Fixed::of(&compiled);
         let addresses = Addresses {
             gateway: listeners.iter().filter_map(|l| l.local_addr().ok()).collect(),
@@ -366,7 +366,8 @@ fn settings_of(compiled: &Compiled) -> (AdminSettings, ApiSettings) {
 
 /// Takes over what is written to the file, or to a file that it names, once it has changed.
 async fn watch(inner: Arc<Inner>, path: PathBuf, mut drain: Drain) {
-    let mut seen = stamp(&path);
+    // The first look compares the text: what was written between the start and now has no older stamp to differ from.
+    let mut seen = None;
     loop {
         tokio::select! {
             () = drain.reached(DrainPhase::Announced) => return,
@@ -462,13 +463,13 @@ impl Inner {
         let (applied, message, findings) = match &outcome {
             Ok(message) => (true, message.clone(), Vec::new()),
             Err(findings) => {
-                let errors = findings.iter().filter(|f| f.severity == Severity::Error).count();
-                (false, format!("refused, nothing has changed: {errors} errors"), findings.clone())
+                let summary = config::report::summary(findings);
+                (false, format!("refused, nothing has changed: {summary}"), findings.clone())
             }
         };
         if applied {
             self.reloads.applied.add(1);
-            tracing::info!(message, "configuration taken over");
+            tracing::info!(outcome = message, "configuration taken over");
         } else {
             self.reloads.refused.add(1);
             for finding in &findings {
@@ -492,10 +493,14 @@ impl Inner {
         // One at a time: the lock on what was read last is held until the new plan is in force.
         let mut known = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         let outcome = read(&self.source);
-        // A wrong text is remembered too, so that it is complained about once and not at every look.
-        let files = outcome.compiled.as_ref().map_or(&[][..], |c| &c.files);
-        *known = Read::of(&outcome, files);
-        let Some(compiled) = outcome.compiled.clone() else { return Err(outcome.findings) };
+        // A wrong text is remembered too, so that it is complained about once and not at every look. So are the files
+        // from before: one that was missing may come back.
+        let before: Vec<PathBuf> = known.files.iter().map(|(path, _)| path.clone()).collect();
+        *known = Read::of(&outcome, outcome.compiled.as_ref().map_or(&before, |c| &c.files));
+        let Some(compiled) = outcome.compiled.clone() else {
+            // What is merely unwise is no reason for a refusal and would hide the one there is.
+            return Err(outcome.findings.into_iter().filter(|f| f.severity == Severity::Error).collect());
+        };
         log_warnings(&outcome);
         let kept = self.fixed.differences(&Fixed::of(&compiled));
         let (admin, api) = settings_of(&compiled);
