@@ -4,6 +4,9 @@
 
 use std::fmt;
 
+/// Lines of a page fit into a terminal and are comfortable to read.
+const PAGE_WIDTH: usize = 100;
+
 /// How much a finding matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -98,12 +101,32 @@ impl Rule {
 
     /// The page that explains the rule, in Markdown: the same text online and offline.
     pub fn page(&self) -> String {
-        let Rule { id, severity, title, what, why, remedy, example } = self;
+        let Rule { id, severity, title, example, .. } = self;
+        let [what, why, remedy] = [self.what, self.why, self.remedy].map(wrapped);
         format!(
             "# {id}\n\n{title}.\n\nSeverity: {severity}.\n\n## What\n\n{what}\n\n## Why\n\n{why}\n\n## Remedy\n\n\
              {remedy}\n\n## Example\n\n```toml\n{example}\n```\n"
         )
     }
+}
+
+/// The text in lines of at most [`PAGE_WIDTH`] characters, broken at blanks.
+fn wrapped(text: &str) -> String {
+    let mut lines = String::with_capacity(text.len() + 8);
+    let mut width = 0;
+    for word in text.split(' ') {
+        let length = word.chars().count();
+        if width > 0 && width + 1 + length > PAGE_WIDTH {
+            lines.push('\n');
+            width = 0;
+        } else if width > 0 {
+            lines.push(' ');
+            width += 1;
+        }
+        lines.push_str(word);
+        width += length;
+    }
+    lines
 }
 
 #[cfg(test)]
@@ -114,5 +137,17 @@ mod tests {
     fn severities_are_ordered_by_weight() {
         assert!(Severity::Note < Severity::Warning && Severity::Warning < Severity::Error);
         assert_eq!(format!("{:>8}", Severity::Note), "    note");
+    }
+
+    #[test]
+    fn pages_are_wrapped_at_blanks_and_lose_no_word() {
+        let text = format!("{} end", "word ".repeat(60).trim_end());
+        let lines = wrapped(&text);
+        assert!(
+            lines.lines().all(|line| line.len() <= PAGE_WIDTH && line.len() > 80 || line.ends_with("end")),
+            "{lines}"
+        );
+        assert_eq!(lines.replace('\n', " "), text);
+        assert_eq!(wrapped(&"x".repeat(300)).lines().count(), 1);
     }
 }
