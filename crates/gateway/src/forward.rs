@@ -192,8 +192,14 @@ impl Answer<'_> {
         };
         kept && !(self.head.names_fields && is_named(self.buf, &self.head.lines, name))
             && !touched(self.edits, name)
-            && !self.extra.iter().any(|(n, _)| *n != "Vary" && name.eq_ignore_ascii_case(n.as_bytes()))
+            && (self.extra.is_empty() || !is_cross_origin(name))
     }
+}
+
+/// Whether the field says who may read an answer. Where the gateway says so, the service does not.
+#[cold]
+fn is_cross_origin(name: &[u8]) -> bool {
+    name.get(..15).is_some_and(|start| start.eq_ignore_ascii_case(b"access-control-"))
 }
 
 /// Whether the client can see where the body ends without the connection being closed, and how.

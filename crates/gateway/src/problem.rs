@@ -27,11 +27,6 @@ pub(crate) fn write(out: &mut Vec<u8>, frame: Frame<'_>, code: ErrorCode, detail
     let body = document(frame.request_id, code, detail);
     begin(out, frame, code.status());
     add(out, b"Content-Type", b"application/problem+json");
-    if matches!(code.status(), 429 | 503) {
-        out.extend_from_slice(b"Retry-After: ");
-        write_number(RETRY_AFTER_SECONDS, out);
-        out.extend_from_slice(b"\r\n");
-    }
     end(out, frame, &body);
 }
 
@@ -81,6 +76,11 @@ fn begin(out: &mut Vec<u8>, frame: Frame<'_>, status: u16) {
     out.extend_from_slice(b"\r\n");
     if status >= 400 {
         add(out, b"Cache-Control", b"no-store");
+    }
+    if matches!(status, 429 | 503) {
+        out.extend_from_slice(b"Retry-After: ");
+        write_number(RETRY_AFTER_SECONDS, out);
+        out.extend_from_slice(b"\r\n");
     }
     if !frame.request_id.is_empty() {
         add(out, b"X-Request-Id", frame.request_id);

@@ -11,6 +11,7 @@ mod exchange;
 mod heads;
 mod limits;
 mod passed;
+mod routing;
 mod support;
 mod timeouts;
 mod tunnels;

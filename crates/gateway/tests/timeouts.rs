@@ -216,7 +216,8 @@ fn a_route_may_have_less_time_or_more() {
 /// Interim answers win no time.
 #[test]
 fn a_service_that_only_promises() {
-    let script = Script::new().read_request().send_slowly("HTTP/1.1 102 Processing\r\n\r\n".repeat(10), 27, ms(40)).hold();
+    let script =
+        Script::new().read_request().send_slowly("HTTP/1.1 102 Processing\r\n\r\n".repeat(10), 27, ms(40)).hold();
     let upstream = Upstream::script(vec![script]).unwrap();
     let running = Setup::to(upstream.addr()).service(|s| s.timeout = ms(200)).start();
     let answer = after(ms(200), || running.ask(get("/")));
