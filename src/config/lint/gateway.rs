@@ -11,7 +11,6 @@ pub(super) const LINTS: &[Lint] = &[
     HUGE_BODY,
     URI_ABOVE_LINE,
     CLIENT_CAP,
-    PROXY_CAP,
     DRAIN_SHORT,
     NO_DRAIN_DELAY,
     NOTHING_LOGGED,
@@ -136,31 +135,6 @@ const CLIENT_CAP: Lint = Lint {
             let message = format!("one client may have {one} connections, and there are {all} for all");
             let remedy = format!("set `max_connections_per_client` to {} or so", (all / 10).max(1));
             context.say(rule, &path!["gateway", key], message, remedy);
-        }
-    },
-};
-
-const PROXY_CAP: Lint = Lint {
-    rule: Rule {
-        id: "proxy-counts-as-client",
-        severity: Severity::Note,
-        title: "A trusted proxy has the connections of one client",
-        what: "There are `trusted_proxies`, and `max_connections_per_client` is at its default.",
-        why: "The limit counts connections by the address they come from. A proxy in front stands for all its \
-              clients and may need more connections than one of them.",
-        remedy: "Set `max_connections_per_client` to what the proxy may open; the same number as the default says \
-                 that it is enough.",
-        example: "[gateway]\nlisten = \"0.0.0.0:8080\"\ntrusted_proxies = [\"10.0.0.5\"]\n\
-                  max_connections_per_client = 5000",
-    },
-    check: |context, rule| {
-        let gateway = &context.config.gateway;
-        let at = path!["gateway", "max_connections_per_client"];
-        if !gateway.trusted_proxies.is_empty() && !context.document.says(&at) {
-            let message =
-                format!("a trusted proxy may open {} connections, like any client", gateway.max_connections_per_client);
-            let remedy = "set `max_connections_per_client` to what the proxy needs";
-            context.say(rule, &path!["gateway", "trusted_proxies"], message, remedy);
         }
     },
 };

@@ -61,7 +61,6 @@ const FIXTURES: &[(&str, &str)] = &[
     ("huge-body", "@#shop[[route]]\nservice = \"shop\"\nmax_body = \"2GiB\"\n"),
     ("uri-above-request-line", "@max_uri = \"16KiB\"\n#shop"),
     ("client-takes-all", "@max_connections = 500\n#shop"),
-    ("proxy-counts-as-client", "@trusted_proxies = [\"10.0.0.5\"]\n#shop"),
     ("drain-below-timeout", "@drain_timeout = \"10s\"\n#shop"),
     ("no-drain-delay", "@drain_delay = \"0s\"\n#shop"),
     ("access-log-samples-nothing", "@#shop[access_log]\nsample = 0\n"),
