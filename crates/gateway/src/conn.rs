@@ -189,6 +189,19 @@ async fn refuse(core: &Rc<Core>, client: &mut Client, scratch: &mut Scratch, cod
     core.commons.access.refused(core.clock(), client.peer, code, detail);
 }
 
+/// Whether the client has closed its connection; what it sends instead is kept in `buf`, for later.
+pub(crate) fn poll_gone(cx: &mut Context<'_>, io: &mut TcpStream, buf: &mut Buf) -> bool {
+    while buf.make_room(BUFFER_BYTES) {
+        match buf.poll_fill(cx, io) {
+            Poll::Pending => return false,
+            Poll::Ready(Ok(n)) if n > 0 => {}
+            Poll::Ready(_) => return true,
+        }
+    }
+    // Full of what waits for its turn: it is there.
+    false
+}
+
 impl Client {
     /// Waits until there is something to read. False: the connection is to be closed.
     async fn wait(&mut self, core: &Core) -> bool {
@@ -211,17 +224,9 @@ impl Client {
         .await
     }
 
-    /// Whether the client has closed the connection; what it sends instead is kept for the next request.
+    /// Whether the client has closed the connection; see [`poll_gone`].
     pub(crate) fn poll_gone(&mut self, cx: &mut Context<'_>, buf: &mut Buf) -> bool {
-        while buf.make_room(BUFFER_BYTES) {
-            match buf.poll_fill(cx, &mut self.io) {
-                Poll::Pending => return false,
-                Poll::Ready(Ok(n)) if n > 0 => {}
-                Poll::Ready(_) => return true,
-            }
-        }
-        // Full of requests that wait for their turn: it is there.
-        false
+        poll_gone(cx, &mut self.io, buf)
     }
 
     /// Sends `bytes` before `until`; false if the client is gone or too slow.

@@ -88,6 +88,8 @@ pub(crate) enum AcquireError {
     Saturated,
     #[error("the request's time is up")]
     Deadline,
+    #[error("the client went away meanwhile")]
+    ClientGone,
 }
 
 impl Pool {

@@ -17,7 +17,7 @@ use policy::{keepalive, retry};
 use crate::access::Entry;
 use crate::attempt::{Attempt, Fault};
 use crate::buf::Buf;
-use crate::conn::{Client, Next};
+use crate::conn::{self, Client, Next};
 use crate::core::{Core, Held, Scratch};
 use crate::decide::{self, Act};
 use crate::facts::{Facts, View};
@@ -235,12 +235,12 @@ impl Serving<'_> {
             self.endpoint = Some(endpoint.clone());
             self.attempts += 1;
             endpoint.traffic.shard(self.core.index).started.inc();
-            let conn = self.core.acquire(endpoint, service, reuse, &self.client.deadline, until).await;
-            let mut conn = match conn {
+            let mut conn = match self.acquire(endpoint, service, reuse, until).await {
                 Ok(conn) => conn,
                 Err(error) => {
                     self.end_attempt(endpoint, NO_ANSWER);
                     match error {
+                        AcquireError::ClientGone => return Err(self.fault(Fault::ClientGone, false)),
                         AcquireError::Deadline => return Err(self.failed(ErrorCode::UpstreamTimeout, &error)),
                         AcquireError::Saturated => return Err(self.failed(ErrorCode::UpstreamSaturated, &error)),
                         AcquireError::Connect(_) | AcquireError::ConnectTimeout(_) => {
@@ -273,6 +273,24 @@ impl Serving<'_> {
                 }
             }
         }
+    }
+
+    /// A connection to `endpoint`, for as long as the client is there to want it.
+    async fn acquire(
+        &mut self,
+        endpoint: &Arc<EndpointState>,
+        service: &ServicePlan,
+        reuse: Reuse,
+        until: Moment,
+    ) -> Result<UpConn, AcquireError> {
+        let Client { io, deadline, .. } = &mut *self.client;
+        let buf = &mut *self.buf;
+        let mut acquiring = std::pin::pin!(self.core.acquire(endpoint, service, reuse, deadline, until));
+        std::future::poll_fn(|cx| match acquiring.as_mut().poll(cx) {
+            Poll::Pending if conn::poll_gone(cx, io, buf) => Poll::Ready(Err(AcquireError::ClientGone)),
+            polled => polled,
+        })
+        .await
     }
 
     /// Whether a body of `n` bytes fits into the buffer behind its head.

@@ -11,6 +11,7 @@ mod exchange;
 mod heads;
 mod limits;
 mod passed;
+mod pools;
 mod routing;
 mod support;
 mod timeouts;
