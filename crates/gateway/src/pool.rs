@@ -131,7 +131,7 @@ impl Pool {
             }
         }
         let endpoint = conn.slot.endpoint().clone();
-        if endpoint.meets_demand() {
+        if endpoint.retired.load(Ordering::Relaxed) || endpoint.meets_demand() {
             return;
         }
         if endpoint.queue.has_waiters() {
@@ -207,9 +207,10 @@ impl Pool {
         self.idle.borrow_mut().retain(|_, list| {
             let before = list.len();
             let endpoint = list.first().map(|c| c.slot.endpoint().clone());
+            let retired = endpoint.as_ref().is_some_and(|e| e.retired.load(Ordering::Relaxed));
             let mut kept = Vec::with_capacity(before);
             for mut conn in list.drain(..) {
-                if conn.until <= now {
+                if retired || conn.until <= now {
                     gone.push(conn);
                 } else if is_quiet(&mut conn.io, &mut Context::from_waker(waker)) {
                     kept.push(conn);

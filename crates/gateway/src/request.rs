@@ -220,6 +220,8 @@ impl Serving<'_> {
         let index = self.service.unwrap_or_default();
         let endpoints = &self.held.snapshot.endpoints[index];
         let mut candidates = Candidates { endpoints, tried: 0 };
+        // One turn for each request: were a failed attempt another, two endpoints would take turns at failing.
+        let turn = self.held.turn(index);
         let mut chosen = None;
         let mut refusals: Option<Failure> = None;
         loop {
@@ -227,7 +229,7 @@ impl Serving<'_> {
             let at = match chosen.take() {
                 Some(at) => Some(at),
                 None if exhausted => None,
-                None => balance::choose(service.balance, &candidates, self.held.turn(index)),
+                None => balance::choose(service.balance, &candidates, turn),
             };
             let Some(at) = at else { return Err(refusals.unwrap_or_else(|| self.unreachable("it has no endpoint"))) };
             let endpoint = &endpoints[at];

@@ -54,6 +54,8 @@ pub(crate) struct EndpointState {
     pub(crate) plan: EndpointPlan,
     pub(crate) traffic: Sharded<Traffic>,
     pub(crate) links: Sharded<LinkCells>,
+    /// No plan speaks of it any more: its connections are not kept.
+    pub(crate) retired: AtomicBool,
     /// What active checks say.
     pub(crate) healthy: AtomicBool,
     /// Why, in words.
@@ -140,6 +142,7 @@ impl EndpointState {
             plan,
             traffic: Sharded::new(workers),
             links: Sharded::new(workers),
+            retired: AtomicBool::new(false),
             healthy: AtomicBool::new(true),
             reason: Mutex::new("not checked".to_owned()),
             in_flight: AtomicU32::new(0),
@@ -280,6 +283,11 @@ impl Registry {
                 of_service.push(state);
             }
             endpoints.push(of_service);
+        }
+        for (key, state) in &self.endpoints {
+            if kept.get(key).is_none_or(|k: &Arc<EndpointState>| !Arc::ptr_eq(k, state)) {
+                state.retired.store(true, Ordering::Relaxed);
+            }
         }
         self.endpoints = kept;
         self.routes = routes.iter().map(|r| (r.name.clone(), r.clone())).collect();

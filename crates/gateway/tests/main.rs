@@ -6,8 +6,10 @@
 
 mod answers;
 mod bodies;
+mod changes;
 mod chunks;
 mod exchange;
+mod fleet;
 mod heads;
 mod limits;
 mod passed;
