@@ -57,7 +57,7 @@ pub(crate) struct Mailbox {
 /// What one worker asks of another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Want {
-    /// Hand an idle connection to whoever waits in the endpoint's line.
+    /// Hand idle connections to those who wait in the endpoint's line.
     Spare,
     /// Close idle connections as far as they are demanded: new ones starve behind them.
     CloseIdle,

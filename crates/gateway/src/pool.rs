@@ -167,15 +167,17 @@ impl Pool {
         }
     }
 
-    /// Hands one idle connection to whoever waits in the endpoint's line.
+    /// Hands idle connections to those who wait in the endpoint's line, as far as there are any of both.
     fn spare(&self, core: &Core, endpoint: u32) {
-        let mut idle = self.idle.borrow_mut();
-        let Some(list) = idle.get_mut(&endpoint) else { return };
-        let Some(conn) = list.pop() else { return };
-        let state = conn.slot.endpoint().clone();
-        state.idle[core.index].store(list.len() as u32, Ordering::SeqCst);
-        drop(idle);
-        hand_over(core, &state, conn);
+        loop {
+            let mut idle = self.idle.borrow_mut();
+            let Some(list) = idle.get_mut(&endpoint) else { return };
+            let Some(conn) = list.pop_if(|c| c.slot.endpoint().queue.has_waiters()) else { return };
+            let state = conn.slot.endpoint().clone();
+            state.idle[core.index].store(list.len() as u32, Ordering::SeqCst);
+            drop(idle);
+            hand_over(core, &state, conn);
+        }
     }
 
     /// Does what another worker asked for.
@@ -195,6 +197,8 @@ impl Pool {
                 }
                 drop(idle);
                 drop(gone);
+                // The weaker request may have been merged into this one.
+                self.spare(core, endpoint);
             }
         }
     }
@@ -322,8 +326,8 @@ impl Core {
         }
         for (worker, idle) in endpoint.idle.iter().enumerate() {
             if idle.load(Ordering::SeqCst) > 0 {
+                // All of them, because what is idle now may be in use when its worker looks.
                 self.commons.mailboxes[worker].post(endpoint.id, Want::Spare);
-                break;
             }
         }
         deadline.set(until);

@@ -47,6 +47,7 @@ fn a_hundred_plans_under_load_cost_no_request() {
     let report = load.stop();
     report.assert_clean();
     assert_eq!(running.view().reloads, 100);
+    running.at_rest();
     assert!(upstreams.iter().all(|u| u.problems().is_empty()));
 }
 

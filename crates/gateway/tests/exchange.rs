@@ -266,7 +266,8 @@ fn headers_of_answers_pass_or_end_here() {
 /// must not be taken for a request.
 #[test]
 fn an_early_answer_is_passed_on_while_the_body_is_still_coming() {
-    let (upstream, running) = scripted(vec![Script::new().read_head().send(OK).hold()]);
+    let next = Script::new().read_request().send(OK).hold();
+    let (upstream, running) = scripted(vec![Script::new().read_head().send(OK).hold(), next]);
     let mut client = running.client();
     let smuggled = get("/smuggled");
     client.send(format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n{smuggled}")).unwrap();
@@ -274,6 +275,8 @@ fn an_early_answer_is_passed_on_while_the_body_is_still_coming() {
     assert_eq!((answer.status, answer.text().as_str(), answer.closes()), (200, "ok", true));
     client.send_until_refused(smuggled.repeat(10), SOON).unwrap();
     client.expect_end(SOON).unwrap();
+    // The service's connection is in the middle of a body: it is not used again.
+    assert_eq!(running.ask(get("/next")).text(), "ok");
     upstream.finish(SOON).unwrap();
 }
 
@@ -323,16 +326,27 @@ fn a_service_that_ends_within_a_body_does_not_leave_the_rest_of_it_as_a_request(
     assert_eq!(running.view().routes[0].total(), 1);
 }
 
+/// Before the answer, in the middle of its body, and in the middle of the answer.
 #[test]
 fn a_client_that_goes_away_ends_its_request_at_the_service() {
-    let (asked, script) = (Gate::new(), Script::new());
-    let (upstream, running) = scripted(vec![script.read_request().open(&asked).read_end()]);
-    let mut client = running.client();
-    client.send(get("/")).unwrap();
-    assert!(asked.wait(SOON));
-    drop(client);
-    upstream.finish(SOON).unwrap();
-    running.counted("client-gone", 1);
+    let (chunk, head) = ("3\r\nabc\r\n", "Host: a\r\nTransfer-Encoding: chunked\r\n\r\n");
+    let endless = format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{chunk}");
+    for (request, script) in [
+        (get("/"), Script::new().read_request()),
+        (format!("POST / HTTP/1.1\r\n{head}{chunk}"), Script::new().read_until(chunk)),
+        (format!("POST / HTTP/1.1\r\n{head}{chunk}"), Script::new().read_until(chunk).send(endless.as_str())),
+        (get("/"), Script::new().read_request().send(endless.as_str())),
+    ] {
+        let asked = Gate::new();
+        let (upstream, running) = scripted(vec![script.open(&asked).read_end()]);
+        let mut client = running.client();
+        client.send(&request).unwrap();
+        assert!(asked.wait(SOON));
+        drop(client);
+        upstream.finish(SOON).unwrap();
+        running.counted("client-gone", 1);
+        running.at_rest();
+    }
 }
 
 #[test]

@@ -121,6 +121,8 @@ fn when_none_can_be_reached_the_client_is_told_to_come_back() {
     });
     let failures: Vec<u64> = running.view().services[0].endpoints.iter().map(|e| e.connect_failures).collect();
     assert_eq!(failures, [3, 3, 3]);
+    drop(client);
+    running.at_rest();
 }
 
 /// A service of two whose first endpoint answers checks with a status that the test sets.

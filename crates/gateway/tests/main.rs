@@ -15,6 +15,7 @@ mod limits;
 mod passed;
 mod pools;
 mod routing;
+mod splits;
 mod support;
 mod timeouts;
 mod tunnels;

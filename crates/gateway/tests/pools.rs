@@ -213,6 +213,7 @@ fn load(running: &Running, clients: usize, rounds: u64) {
     let report = load.stop();
     report.assert_clean();
     assert!(report.by_client.iter().all(|n| *n >= rounds), "starved: {report:?}");
+    running.at_rest();
 }
 
 #[test]
@@ -363,3 +364,41 @@ fn a_client_that_leaves_the_line_is_not_served() {
     assert_eq!(first.read_response(SOON).unwrap().text(), "held");
     assert_eq!(upstream.requests(), 1);
 }
+
+/// Every idle connection is elsewhere, and as many requests stand in line: each of them gets one, and not only the first.
+#[test]
+fn who_stands_in_line_gets_an_idle_connection_of_another_worker() {
+    let gates: Vec<Gate> = (0..ROUNDS).map(|_| Gate::new()).collect();
+    let held = gates.clone();
+    let upstream = Upstream::serving(move |r| match r.path()[1..].parse::<usize>() {
+        Ok(round) => Reply::ok(r.connection.to_string()).wait(&held[round]),
+        Err(_) => Reply::ok(r.connection.to_string()),
+    })
+    .unwrap();
+    let running = Setup::to(upstream.addr()).workers(2).service(|s| s.max_connections = 2).start();
+    // The first worker to serve has connection 0 from then on, the other one connection 1: two clients for each.
+    let mut clients: [Vec<testkit::RawClient>; 2] = [Vec::new(), Vec::new()];
+    for _ in 0..2000 {
+        let mut client = running.client();
+        let worker: usize = client.get("/", SOON).unwrap().text().parse().unwrap();
+        if clients[worker].len() < 2 {
+            clients[worker].push(client);
+        }
+        if clients.iter().all(|c| c.len() == 2) {
+            break;
+        }
+    }
+    for (round, gate) in gates.iter().enumerate() {
+        let before = upstream.requests();
+        let pair = &mut clients[round % 2][..2];
+        pair.iter_mut().for_each(|c| c.send(get(&format!("/{round}"))).unwrap());
+        // Both connections are now at this worker, or on their way.
+        eventually(SOON, "both requests to be sent on", || (upstream.requests() == before + 2).then_some(()));
+        gate.open();
+        pair.iter_mut().for_each(|c| assert_eq!(c.read_response(SOON).unwrap().status, 200));
+    }
+    assert_eq!(upstream.connections(), 2);
+}
+
+/// Enough for two requests to ask for a connection at the very same time.
+const ROUNDS: usize = 100;

@@ -234,6 +234,23 @@ impl Running {
         assert_eq!(reached, n, "{code}");
     }
 
+    /// Waits until nothing is under way and nothing is held that is not idle: whatever was counted up was counted down.
+    #[track_caller]
+    pub(crate) fn at_rest(&self) {
+        let left = || {
+            let view = self.view();
+            let endpoints = || view.services.iter().flat_map(|s| &s.endpoints);
+            let busy = endpoints().map(|e| e.connections - e.idle.min(e.connections)).sum::<u64>();
+            let services = view.services.iter().map(|s| s.traffic.in_flight).sum::<u64>();
+            let attempts = endpoints().map(|e| e.traffic.in_flight).sum::<u64>();
+            let routes = view.routes.iter().map(|r| r.in_flight).sum::<u64>();
+            let starving = self.metric("evenkeel_endpoint_connections_starving", &[]) as u64;
+            [busy, services, attempts, routes, view.connections, starving]
+        };
+        let rest = testkit::poll_until(SOON, || (left() == [0; 6]).then_some(()));
+        assert!(rest.is_some(), "busy, services, attempts, routes, clients, starving: {:?}", left());
+    }
+
     /// Tells it to stop and waits until every worker has ended.
     #[track_caller]
     pub(crate) fn stop(&self, phase: DrainPhase) {

@@ -201,6 +201,8 @@ fn a_service_that_does_not_answer() {
     client.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n").unwrap();
     assert_eq!(client.read_response(SOON).unwrap().status, 504);
     upstream.finish(SOON).unwrap();
+    drop(client);
+    running.at_rest();
 }
 
 #[test]
