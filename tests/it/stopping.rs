@@ -181,7 +181,7 @@ fn a_tunnel_lasts_until_the_deadline() {
     assert_eq!(client.read_exact(4, SOON).unwrap(), b"pong");
 
     node.signal(Signal::Term).unwrap();
-    refuses_connections(&node);
+    node.wait_log("draining", SOON).unwrap();
     client.send("again").unwrap();
     assert_eq!(client.read_exact(3, SOON).unwrap(), b"yes");
     assert!(matches!(client.expect_end(SOON).unwrap(), Ending::Closed | Ending::Reset));
