@@ -97,18 +97,13 @@ pub(crate) fn command(workspace: &Workspace, mut args: Args) -> Result<()> {
         println!("{:<9} {line}", step.name());
     }
     println!("{:<9}        {whole}", "all");
-    if let Some((step, error)) = failure {
-        println!("\nstep `{}` failed: {error:#}", step.name());
-        println!("repeat it with `cargo xtask ci --only {}`", step.name());
-        if count != Count::default() {
-            println!("{count}");
-        }
-        return Err(error.context(format!("step `{}`", step.name())));
+    if let Some((step, _)) = &failure {
+        println!("\n`cargo xtask ci --only {}` repeats the step that failed", step.name());
     }
     if count != Count::default() {
         println!("{count}");
     }
-    Ok(())
+    failure.map_or(Ok(()), |(step, error)| Err(error.context(format!("step `{}`", step.name()))))
 }
 
 fn chosen(only: &[String], skip: &[String]) -> Result<Vec<Step>> {
