@@ -283,7 +283,7 @@ impl App {
     }
 
     /// Ends in order: announces it, keeps serving for `delay`, then drains for at most the configured time. True if
-    /// everything had ended by then.
+    /// nothing had to be cut.
     pub async fn stop(&self, delay: Duration) -> bool {
         self.trigger.advance(DrainPhase::Announced);
         tracing::info!(?delay, "stopping: readiness fails, everything is still served");
@@ -293,15 +293,18 @@ impl App {
         tracing::info!(?timeout, "draining: listeners are closed, requests are finished");
         let gateway = self.inner.gateway.clone();
         let mut joined = tokio::task::spawn_blocking(move || gateway.join());
-        let in_time = tokio::time::timeout(timeout, &mut joined).await.is_ok();
+        let ended = tokio::time::timeout(timeout, &mut joined).await.is_ok();
+        // With nothing open there is nothing to cut, however little time there was.
+        let open = if ended { 0 } else { self.inner.gateway.view().connections };
         self.trigger.advance(DrainPhase::Closed);
-        if !in_time {
-            let open = self.inner.gateway.view().connections;
+        if open > 0 {
             tracing::warn!(open, "drain_timeout has passed: what is left is cut");
+        }
+        if !ended {
             let _ended = joined.await.is_ok();
         }
         tokio::time::sleep(CONSOLE_GRACE.min(timeout)).await;
-        in_time
+        open == 0
     }
 }
 

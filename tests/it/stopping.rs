@@ -145,6 +145,16 @@ fn a_request_that_never_ends_is_cut_at_the_deadline() {
 }
 
 #[test]
+fn a_stop_that_cuts_nothing_is_in_order_however_little_time_it_has() {
+    let shop = saying("x");
+    let mut node = Config::new().gateway("drain_timeout = \"0s\"").service("shop", &[shop.addr()], "").up();
+    assert_eq!(ask(node.gateway(), "GET /").status, 200);
+    crate::support::await_metric(&node, "evenkeel_gateway_connections_open", 0.0);
+    node.signal(Signal::Term).unwrap();
+    assert_eq!(node.wait_exit(END).unwrap(), Some(0), "{}", node.logs());
+}
+
+#[test]
 fn a_second_signal_ends_it_at_once() {
     for second in [Signal::Term, Signal::Int] {
         let mut held = Held::up(Config::new().gateway("drain_delay = \"10m\""));
