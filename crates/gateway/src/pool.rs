@@ -14,6 +14,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use std::time::Duration;
 
 use kernel::Moment;
 use policy::keepalive;
+use socket2::SockRef;
 use tokio::net::TcpStream;
 
 use crate::buf::Buf;
@@ -264,6 +266,12 @@ fn is_quiet(io: &mut TcpStream, cx: &mut Context<'_>) -> bool {
     }
 }
 
+/// The same for a connection that has just come from another worker: this one's poller knows nothing of it yet.
+fn is_quiet_now(io: &TcpStream) -> bool {
+    let peeked = SockRef::from(io).peek(&mut [MaybeUninit::uninit()]);
+    matches!(peeked, Err(e) if e.kind() == io::ErrorKind::WouldBlock)
+}
+
 /// Gives a connection to the first in line, who may live on another worker; closes it if that fails.
 fn hand_over(core: &Core, endpoint: &EndpointState, conn: Idle) {
     let Idle { io, slot, since, announced, .. } = conn;
@@ -336,10 +344,10 @@ impl Core {
             None => Err(AcquireError::Saturated),
             Some(Grant::Slot(slot)) => Ok(Err(slot)),
             Some(Grant::Connection(Spare { io, slot, since, announced })) => {
-                let mut io = TcpStream::from_std(io).map_err(AcquireError::Connect)?;
+                let io = TcpStream::from_std(io).map_err(AcquireError::Connect)?;
                 let limit = endpoint.idle_limit(service.idle_timeout, announced);
                 let fresh = keepalive::may_reuse(self.clock().now().since(since), limit, reuse == Reuse::Any);
-                let quiet = is_quiet(&mut io, &mut Context::from_waker(Waker::noop()));
+                let quiet = is_quiet_now(&io);
                 if reuse == Reuse::Never || !fresh || !quiet {
                     return Ok(Err(slot));
                 }

@@ -31,7 +31,7 @@ fn a_hundred_plans_under_load_cost_no_request() {
         let other = (RouteMatch::default(), route(&format!("all{}", n % 4), forward(1)));
         let never = RouteMatch { hosts: vec!["never.test".parse().unwrap()], ..RouteMatch::default() };
         let rows = vec![(never, route("never", forward(0))), other];
-        setup.routes(if n % 2 == 0 { rows } else { rows.into_iter().skip(1).collect() })
+        setup.routes(if n.is_multiple_of(2) { rows } else { rows.into_iter().skip(1).collect() })
     };
     let running = setup(0).start();
     let requests =
