@@ -5,6 +5,8 @@
 //! Every port is 0, every wait has a deadline, nothing sleeps for state. What single parts do is tested where they are;
 //! here is what only the whole can show.
 
+#![expect(clippy::unwrap_used, reason = "all of this is tests; a failure anywhere is a test's failure")]
+
 mod admin;
 mod api;
 mod cli;

@@ -1,7 +1,5 @@
 //! What the whole-node tests share: configurations with every port 0, questions to the console, metrics as numbers.
 
-#![expect(clippy::unwrap_used, reason = "only tests use this module; a failure here is a test's failure")]
-
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
