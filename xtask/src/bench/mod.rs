@@ -96,8 +96,8 @@ fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     let held = options.idle.unwrap_or(options.connections);
     ensure!((1..=50_000).contains(&held), "--idle is 1 to 50000 connections");
     let cores = Cores::pick()?;
-    // A proxy has two sockets for a connection at most, and some files of its own.
-    let files = held.max(4096) * 2 + 2048;
+    // A busy connection has a socket on each side, an idle one only the client's; the rest is for files of the proxy's own.
+    let files = options.idle.map_or(4096 * 2, |idle| idle + 1024) + 2048;
     process::allow_files(files)?;
     let proxies = contestants(workspace, options)?;
     sh::run(&mut workspace.cargo(&["build", "--release", "--package", "evenkeel-bench", "--bins"]))?;
