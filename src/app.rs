@@ -586,8 +586,5 @@ fn service(from: gateway::inspect::ServiceView) -> view::ServiceView {
         idle: e.idle,
         connect_failures: e.connect_failures,
     };
-    view::ServiceView {
-        traffic: traffic(from.traffic),
-        endpoints: from.endpoints.into_iter().map(endpoint).collect(),
-    }
+    view::ServiceView { traffic: traffic(from.traffic), endpoints: from.endpoints.into_iter().map(endpoint).collect() }
 }

@@ -271,6 +271,9 @@ mod tests {
     #[test]
     fn a_text_line_shows_what_went_wrong() {
         let line = String::from_utf8(text(&entry())).unwrap();
-        assert!(line.contains(" 502 ") && line.contains("attempts=2") && line.contains("error=upstream-closed"), "{line}");
+        assert!(
+            line.contains(" 502 ") && line.contains("attempts=2") && line.contains("error=upstream-closed"),
+            "{line}"
+        );
     }
 }

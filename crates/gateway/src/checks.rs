@@ -83,8 +83,10 @@ pub(crate) async fn watch(service: String, endpoint: Arc<EndpointState>, plan: H
 async fn check(endpoint: &EndpointState, plan: &HealthPlan) -> Result<(), CheckError> {
     let mut io = connect(&endpoint.plan.addresses).await.map_err(CheckError::Connect)?;
     let host = plan.host.as_deref().unwrap_or(&endpoint.plan.name);
-    let request =
-        format!("GET {} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: evenkeel-check\r\nConnection: close\r\n\r\n", plan.path);
+    let request = format!(
+        "GET {} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: evenkeel-check\r\nConnection: close\r\n\r\n",
+        plan.path
+    );
     io.write_all(request.as_bytes()).await.map_err(CheckError::Broke)?;
     let mut parser = ResponseParser::default();
     let mut bytes = Vec::with_capacity(2048);

@@ -109,9 +109,11 @@ impl Gateway {
                 f64::from(e.queue.open())
             }),
             ("evenkeel_endpoint_connections_idle", "Idle connections to an endpoint", |e| e.idle_total() as f64),
-            ("evenkeel_endpoint_connections_starving", "New connections whose first answer is far later than usual", |e| {
-                f64::from(e.starving.load(Ordering::Relaxed))
-            }),
+            (
+                "evenkeel_endpoint_connections_starving",
+                "New connections whose first answer is far later than usual",
+                |e| f64::from(e.starving.load(Ordering::Relaxed)),
+            ),
         ];
         for (name, help, read) in gauges {
             sink.family(Family { name, help, kind: MetricKind::Gauge });
@@ -120,14 +122,20 @@ impl Gateway {
         type ReadLinks = fn(&LinkCells) -> u64;
         let counters: [(&'static str, &'static str, ReadLinks); 5] = [
             ("evenkeel_endpoint_connections_opened_total", "Connections opened to an endpoint", |l| l.opened.get()),
-            ("evenkeel_endpoint_connections_reused_total", "Requests sent on a connection that was idle", |l| l.reused.get()),
-            ("evenkeel_endpoint_connect_failures_total", "Connections that did not come about", |l| l.connect_failures.get()),
+            ("evenkeel_endpoint_connections_reused_total", "Requests sent on a connection that was idle", |l| {
+                l.reused.get()
+            }),
+            ("evenkeel_endpoint_connect_failures_total", "Connections that did not come about", |l| {
+                l.connect_failures.get()
+            }),
             ("evenkeel_endpoint_stale_retries_total", "Requests repeated because a reused connection had ended", |l| {
                 l.stale_retries.get()
             }),
-            ("evenkeel_endpoint_connections_handed_over_total", "Connections given to a request that stood in line", |l| {
-                l.handed_over.get()
-            }),
+            (
+                "evenkeel_endpoint_connections_handed_over_total",
+                "Connections given to a request that stood in line",
+                |l| l.handed_over.get(),
+            ),
         ];
         for (name, help, read) in counters {
             sink.family(Family { name, help, kind: MetricKind::Counter });
@@ -146,10 +154,22 @@ impl Gateway {
         sink.sample(&[], open as f64);
         let access = &self.commons.access;
         let counters: [(&'static str, &'static str, u64); 5] = [
-            ("evenkeel_gateway_connections_accepted_total", "Client connections accepted", edge.sum(|c| c.accepted.get())),
+            (
+                "evenkeel_gateway_connections_accepted_total",
+                "Client connections accepted",
+                edge.sum(|c| c.accepted.get()),
+            ),
             ("evenkeel_gateway_tunnels_total", "Connections upgraded to a tunnel", edge.sum(|c| c.tunnels.get())),
-            ("evenkeel_gateway_sent_bytes_total", "Bytes of answers' bodies sent to clients", edge.sum(|c| c.bytes_out.get())),
-            ("evenkeel_access_log_lines_total", "Lines given to the access log", access.written.load(Ordering::Relaxed)),
+            (
+                "evenkeel_gateway_sent_bytes_total",
+                "Bytes of answers' bodies sent to clients",
+                edge.sum(|c| c.bytes_out.get()),
+            ),
+            (
+                "evenkeel_access_log_lines_total",
+                "Lines given to the access log",
+                access.written.load(Ordering::Relaxed),
+            ),
             (
                 "evenkeel_access_log_dropped_total",
                 "Lines dropped because the access log could not keep up",

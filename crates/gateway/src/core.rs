@@ -110,6 +110,10 @@ pub(crate) struct Core {
     /// Connections beyond the limits that are being dismissed.
     pub(crate) turned_away: Cell<u32>,
     held: RefCell<Rc<Held>>,
+    #[expect(
+        clippy::vec_box,
+        reason = "a scratch is handed out as its box: moving it would copy some 500 bytes per request"
+    )]
     scratch: RefCell<Vec<Box<Scratch>>>,
 }
 

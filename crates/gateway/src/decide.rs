@@ -73,9 +73,7 @@ fn admit(core: &Core, plan: &Plan, route: &RoutePlan, facts: &Facts, view: View<
         return Act::Refuse(ErrorCode::BodyTooLarge, format!("at most {max_body} bytes are taken"));
     }
     match &route.action {
-        RouteAction::Redirect { status, location } => {
-            Act::Answer(*status, vec![("Location", fill_in(location, view))])
-        }
+        RouteAction::Redirect { status, location } => Act::Answer(*status, vec![("Location", fill_in(location, view))]),
         RouteAction::Forward { targets, split, rewrite } => {
             if let Some((strip, put)) = rewrite {
                 scratch.clear();

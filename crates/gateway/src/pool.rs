@@ -137,13 +137,17 @@ impl Pool {
             return;
         }
         if endpoint.queue.has_waiters() {
-            hand_over(core, &endpoint, Idle {
-                io: conn.io,
-                slot: conn.slot,
-                since: core.clock().now(),
-                until: Moment::MAX,
-                announced: conn.announced,
-            });
+            hand_over(
+                core,
+                &endpoint,
+                Idle {
+                    io: conn.io,
+                    slot: conn.slot,
+                    since: core.clock().now(),
+                    until: Moment::MAX,
+                    announced: conn.announced,
+                },
+            );
             return;
         }
         {
@@ -298,10 +302,10 @@ impl Core {
         deadline: &Deadline,
         until: Moment,
     ) -> Result<UpConn, AcquireError> {
-        if reuse != Reuse::Never {
-            if let Some(conn) = self.pool.checkout(self, endpoint, service, reuse) {
-                return Ok(conn);
-            }
+        if reuse != Reuse::Never
+            && let Some(conn) = self.pool.checkout(self, endpoint, service, reuse)
+        {
+            return Ok(conn);
         }
         let slot = match endpoint.try_slot() {
             Some(slot) => slot,
@@ -324,10 +328,10 @@ impl Core {
     ) -> Result<Result<UpConn, Slot>, AcquireError> {
         let mut place = endpoint.stand_in_line().ok_or(AcquireError::Saturated)?;
         // The place is announced: what gets free from here on comes to us. What was free already is looked for.
-        if reuse != Reuse::Never {
-            if let Some(conn) = self.pool.checkout(self, endpoint, service, reuse) {
-                return Ok(Ok(conn));
-            }
+        if reuse != Reuse::Never
+            && let Some(conn) = self.pool.checkout(self, endpoint, service, reuse)
+        {
+            return Ok(Ok(conn));
         }
         if let Some(slot) = endpoint.try_slot() {
             return Ok(Err(slot));

@@ -185,11 +185,8 @@ impl<'a> Relay<'a> {
             if self.client.deadline.poll(cx).is_pending() {
                 return Poll::Pending;
             }
-            let idle = if self.blocked_on_client {
-                self.edge.body_idle_timeout
-            } else {
-                self.service.body_idle_timeout
-            };
+            let idle =
+                if self.blocked_on_client { self.edge.body_idle_timeout } else { self.service.body_idle_timeout };
             match self.pace.look(self.edge, idle, self.blocked_on_client, self.core.clock().now()) {
                 Verdict::Fine => {}
                 Verdict::Idle if !self.blocked_on_client => return Poll::Ready(Relayed::Stalled),
@@ -251,12 +248,13 @@ impl<'a> Relay<'a> {
 
     /// The last bytes of a body of known length are in the buffer: the upstream connection is free.
     fn free_early(&mut self) {
-        if let Source::Direct(left) = self.source {
-            if self.buf.len() as u64 == left && self.keep && self.upload.is_done() {
-                if let Some(conn) = self.conn.take() {
-                    self.core.pool.release(self.core, self.service, conn);
-                }
-            }
+        if let Source::Direct(left) = self.source
+            && self.buf.len() as u64 == left
+            && self.keep
+            && self.upload.is_done()
+            && let Some(conn) = self.conn.take()
+        {
+            self.core.pool.release(self.core, self.service, conn);
         }
     }
 

@@ -225,7 +225,7 @@ impl Serving<'_> {
         let mut chosen = None;
         let mut refusals: Option<Failure> = None;
         loop {
-            let exhausted = self.attempts as usize >= endpoints.len().max(1) + 1;
+            let exhausted = self.attempts as usize > endpoints.len().max(1);
             let at = match chosen.take() {
                 Some(at) => Some(at),
                 None if exhausted => None,
@@ -341,8 +341,7 @@ impl Serving<'_> {
 
     /// Writes what goes to the endpoint, and drops it from the buffer.
     fn write_out(&mut self, service: &ServicePlan, endpoint: &EndpointPlan, streamed: bool) {
-        const NO_EDITS: &crate::plan::HeaderEdits =
-            &crate::plan::HeaderEdits { remove: Vec::new(), set: Vec::new() };
+        const NO_EDITS: &crate::plan::HeaderEdits = &crate::plan::HeaderEdits { remove: Vec::new(), set: Vec::new() };
         let Scratch { request, out, path, id, .. } = &mut *self.scratch;
         let edits = self.route.map_or(NO_EDITS, |r| &self.held.snapshot.plan.routes[r].request_headers);
         Outgoing {
@@ -462,7 +461,8 @@ impl Serving<'_> {
         }
         let keep_upstream = head.keep_alive && status != 101;
         let chunked = forward::is_chunked_for(framing, self.facts.http11);
-        let delimited = chunked || matches!(framing, crate::h1::AnswerFraming::None | crate::h1::AnswerFraming::Length(_));
+        let delimited =
+            chunked || matches!(framing, crate::h1::AnswerFraming::None | crate::h1::AnswerFraming::Length(_));
         let keep = self.keeps() && upload.is_done() && delimited;
         let edits = self.route.map(|r| &self.held.snapshot.plan.routes[r].response_headers);
         Answer {

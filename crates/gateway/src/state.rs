@@ -199,7 +199,8 @@ impl EndpointState {
     /// A new connection starves: one that is idle, or will be, is to be closed for it.
     pub(crate) fn demand_one(&self) {
         let most = self.starving.load(Ordering::Relaxed);
-        let _met = self.demand.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < most).then_some(n + 1)).is_ok();
+        let _met =
+            self.demand.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < most).then_some(n + 1)).is_ok();
     }
 
     /// Whether a connection that has become idle is to be closed for one that starves. Each demand is met once.

@@ -82,7 +82,10 @@ impl Clock {
     }
 
     /// A clock that stands at [`Moment::ZERO`] until [`Clock::advance`] moves it; its wall time starts at `wall`.
-    #[expect(clippy::disallowed_methods, reason = "an Instant is needed to fill the field; a manual clock never reads it")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "an Instant is needed to fill the field; a manual clock never reads it"
+    )]
     pub fn manual(wall: SystemTime) -> Clock {
         Clock { origin: Instant::now(), wall_origin: wall, manual: Some(Arc::new(AtomicU64::new(0))) }
     }

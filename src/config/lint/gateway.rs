@@ -5,16 +5,8 @@ use kernel::{ByteSize, Rule, Severity};
 use super::Lint;
 use crate::path;
 
-pub(super) const LINTS: &[Lint] = &[
-    TRUST_EVERYONE,
-    NO_MIN_RATE,
-    HUGE_BODY,
-    URI_ABOVE_LINE,
-    CLIENT_CAP,
-    DRAIN_SHORT,
-    NO_DRAIN_DELAY,
-    NOTHING_LOGGED,
-];
+pub(super) const LINTS: &[Lint] =
+    &[TRUST_EVERYONE, NO_MIN_RATE, HUGE_BODY, URI_ABOVE_LINE, CLIENT_CAP, DRAIN_SHORT, NO_DRAIN_DELAY, NOTHING_LOGGED];
 
 /// Larger bodies than this are files, and files want a path of their own.
 const HUGE: ByteSize = ByteSize::from_mib(1024);
