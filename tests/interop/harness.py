@@ -243,7 +243,9 @@ class World:
             self._stack.callback(gateway.stop)
             self._gateways[name] = gateway
         gateway = self._gateways[name]
-        check(gateway.process.poll() is None, f"the gateway has ended ({gateway.process.poll()}):", gateway.complaints())
+        check(
+            gateway.process.poll() is None, f"the gateway has ended ({gateway.process.poll()}):", gateway.complaints()
+        )
         return gateway
 
     @property
@@ -269,7 +271,9 @@ class World:
         return notes
 
 
-def command(*words: object, feed: bytes | None = None, patience: float = 60.0, environment: dict[str, str] | None = None):
+def command(
+    *words: object, feed: bytes | None = None, patience: float = 60.0, environment: dict[str, str] | None = None
+):
     """Runs a program to its end; returns what `subprocess.run` does. Never raises for a status."""
     try:
         return subprocess.run(

@@ -4,7 +4,7 @@
 | --- | --- | --- |
 | `app` | aiohttp | echo, conditional requests, streams both ways, event streams |
 | `websocket` | websockets | echo, pings, close codes |
-| `raw` | asyncio streams, h11-free | what frameworks do not do: 103, trailers, close-delimited and early answers, hanging up, gigabytes |
+| `raw` | asyncio streams | what frameworks do not do: 103, trailers, early answers, hanging up, gigabytes |
 
 Prints `NAME PORT` for each and then `ready`; ends when standard input does. The raw service counts what it is asked
 (`/raw/counts`), and it also takes what must not go through the gateway: acknowledgements and questions.
@@ -18,13 +18,11 @@ import os
 import sys
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import websockets
 from aiohttp import web
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-import streams  # noqa: E402
+import streams
 
 # No answer and no wait of a service lasts longer than this, whatever a failed case leaves behind.
 SERVICE_MAX = 600.0
@@ -78,7 +76,6 @@ async def echo(request: web.Request) -> web.Response:
             "headers": [[n.decode("latin-1"), v.decode("latin-1")] for n, v in request.raw_headers],
             "length": length,
             "sha256": sha.hexdigest(),
-            "peer": "%s:%d" % request.transport.get_extra_info("peername")[:2],
         }
     )
 

@@ -30,7 +30,8 @@ def echoed(body: str) -> dict:
 
 @case("curl", "GET with a query, and the fields that the gateway adds")
 def get(world: World) -> None:
-    body, account = curl(world, "/echo/a%20b?x=1&y=%2F", "-H", "X-Forwarded-For: 192.0.2.7", "-H", "Connection: x-hop", "-H", "x-hop: 1")
+    fields = ["X-Forwarded-For: 192.0.2.7", "Connection: x-hop", "x-hop: 1"]
+    body, account = curl(world, "/echo/a%20b?x=1&y=%2F", *(word for field in fields for word in ("-H", field)))
     seen = echoed(body)
     same((account["status"], account["version"]), (200, "1.1"), "status and version")
     same(seen["target"], "/echo/a%20b?x=1&y=%2F", "target")
@@ -108,7 +109,8 @@ def get_chunked(world: World) -> None:
 @case("curl", "keep-alive: five requests of five kinds on one connection")
 def keep_alive(world: World) -> None:
     base = world.plain.url
-    urls = [f"{base}/{path}" for path in ("echo", "length/70000", "chunked/70000", "status/204", "raw/close-delimited/1000")]
+    paths = ("echo", "length/70000", "chunked/70000", "status/204", "raw/close-delimited/1000")
+    urls = [f"{base}/{path}" for path in paths]
     done = command("curl", "--silent", "--fail", "--max-time", 60, "--write-out", "%{stderr}%{num_connects} ", *urls)
     same(done.returncode, 0, "curl's status")
     same(done.stderr.decode().split(), ["1", "0", "0", "0", "0"], "connections made for each request")
@@ -117,7 +119,8 @@ def keep_alive(world: World) -> None:
 @case("curl", "an ETag: 304 without a body, on a connection that is kept")
 def not_modified(world: World) -> None:
     url = f"{world.plain.url}/etag"
-    words = ["--silent", "--max-time", 60, "-H", 'If-None-Match: "v1"', "--write-out", "%{http_code}:%{num_connects}:%{size_download} "]
+    words = ["--silent", "--max-time", 60, "-H", 'If-None-Match: "v1"']
+    words += ["--write-out", "%{http_code}:%{num_connects}:%{size_download} "]
     done = command("curl", *words, url, url)
     same(done.stdout.decode().split(), ["304:1:0", "304:0:0"], "status, connections and bytes of both")
 

@@ -63,6 +63,7 @@ def bounded(world: World) -> None:
         return sum(len(family.samples) for family in prometheus(world.plain.scrape("text/plain")[1]))
 
     with httpx.Client(base_url=world.plain.url) as client:
+
         def burst(start: int) -> None:
             for n in range(start, start + 200):
                 client.request(f"M{n}", f"/raw/{n}?q={n}", headers={"Host": f"h{n}.example"})

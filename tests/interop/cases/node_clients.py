@@ -1,4 +1,4 @@
-"""Node: undici and the http module. The cases are in `node/clients.cjs`, which runs once; each of its lines is a case here."""
+"""Node: undici and the http module. The cases are in `node/clients.cjs`, which runs once; each of its lines is a case."""
 
 import json
 import os

@@ -67,7 +67,8 @@ async def attack(world: World, mode: str, *options: object, path: str, closes: b
     """Runs slowhttptest beside other clients. `closes`: most of its connections must be closed while it runs."""
     seconds, rate = (5, 200) if world.short else (20, 400)
     slow, report = attacked(world), world.folder / f"slowhttptest{mode}"
-    words = ["slowhttptest", mode, "-c", rate * seconds // (1 if closes else 2 if world.short else 20), "-r", rate, "-l", seconds, "-p", 5]
+    connections = rate * seconds if closes else 400
+    words = ["slowhttptest", mode, "-c", connections, "-r", rate, "-l", seconds, "-p", 5]
     words += [*options, "-u", f"{slow.url}{path}", "-g", "-o", report]
     others = Others(slow.url)
     done = await others.during(asyncio.to_thread(command, *words, patience=seconds + 60.0))
@@ -81,7 +82,10 @@ async def attack(world: World, mode: str, *options: object, path: str, closes: b
     if closes:
         check(closed >= opened // 2, f"only {closed} of {opened} connections were closed:", seen)
     check(others.answers > 50, f"others had only {others.answers} answers")
-    world.note(f"of {opened} connections, at most {most} at a time, {closed} were closed; others had {others.answers} answers, all right")
+    world.note(
+        f"of {opened} connections, at most {most} at a time, {closed} were closed; "
+        f"others had {others.answers} answers, all right"
+    )
 
 
 @case("slow", "slowhttptest: slow headers; others are served, its connections are closed")
@@ -96,8 +100,8 @@ async def slow_bodies(world: World) -> None:
 
 @case("slow", "slowhttptest: slow reads; others are served")
 async def slow_reads(world: World) -> None:
-    # Its answers fit into the kernel's buffers, so the gateway is done with most of them; what it does about answers that do
-    # not fit is shown below.
+    # Its answers fit into the kernel's buffers, so the gateway is done with most of them; what it does about answers that
+    # do not fit is shown below.
     await attack(world, "-X", "-w", 10, "-y", 20, "-n", 5, "-z", 32, path="/length/300000", closes=False)
 
 
@@ -133,7 +137,8 @@ async def all_end(world: World, start: str, piece: bytes, answer: bytes, count: 
     said = await asyncio.gather(*(drip(slow.address, start.encode(), piece) for _ in range(count)))
     for one in said:
         check(one.startswith(answer) if answer else one == b"", "the gateway said", one[:300])
-    await asyncio.to_thread(until, lambda: slow.metric("evenkeel_gateway_connections_open") < count, "connections are given back")
+    given_back = lambda: slow.metric("evenkeel_gateway_connections_open") < count  # noqa: E731
+    await asyncio.to_thread(until, given_back, "connections are given back")
 
 
 TIMEOUT = b"HTTP/1.1 408 "

@@ -9,7 +9,9 @@ from harness import PATIENCE, World, case, check, same, until
 
 
 def connect(world: World, name: str, **options: object) -> websockets.connect:
-    return websockets.connect(f"ws://{world.plain.at}/websocket/{name}", max_size=8 << 20, open_timeout=PATIENCE, **options)
+    return websockets.connect(
+        f"ws://{world.plain.at}/websocket/{name}", max_size=8 << 20, open_timeout=PATIENCE, **options
+    )
 
 
 async def receive(socket: websockets.ClientConnection) -> str | bytes:
@@ -62,7 +64,9 @@ async def closed_by_service(world: World) -> None:
 
 async def code_at_service(world: World, name: str) -> object:
     """The close code that the service saw; asked past the gateway."""
-    return await asyncio.to_thread(until, lambda: world.services.raw(f"/raw/close-code/{name}"), "the service sees the end")
+    return await asyncio.to_thread(
+        until, lambda: world.services.raw(f"/raw/close-code/{name}"), "the service sees the end"
+    )
 
 
 @case("websocket", "the client's close code reaches the service, and so does its vanishing")
