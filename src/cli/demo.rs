@@ -9,7 +9,7 @@ use crate::demo::{self, DemoOptions, Running};
 /// Threads for the replicas and the traffic; the gateway has its own.
 const WORKERS: usize = 2;
 
-/// Shows Evenkeel at work: three copies of a sample shop, steady traffic, the gateway and its console, in one process.
+/// Show Evenkeel at work: three copies of a sample shop, steady traffic, the gateway and its console, in one process.
 #[derive(Debug, Clone, clap::Args)]
 pub struct DemoArgs {
     /// End after this long with a summary, such as 10s or 2m; without it, Ctrl-C ends the demo

@@ -152,7 +152,7 @@ impl Gateway {
         GatewayView {
             workers: self.worker_count,
             connections: self.commons.clients.total().max(0).unsigned_abs(),
-            reloads: snapshot.generation,
+            reloads: self.commons.generation.load(Ordering::Acquire),
             routes: snapshot.routes.iter().map(|r| traffic_view(&r.name, &r.traffic)).collect(),
             services: services
                 .map(|(service, endpoints)| ServiceView {

@@ -5,7 +5,6 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener as StdListener};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use kernel::{Drain, DrainPhase, Entropy, ErrorCode};
@@ -25,6 +24,8 @@ const ACCEPT_BURST: u32 = 16;
 const TURNED_AWAY_MAX: u32 = 64;
 /// How long accepting rests when the process is out of descriptors or memory.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
+/// How long a handshake that has begun may take to end before the listener is closed: a round trip across an ocean.
+const HANDSHAKE: Duration = Duration::from_millis(200);
 
 /// Runs worker `index` until the drain has ended. Call it on a thread of its own.
 ///
@@ -126,9 +127,48 @@ async fn accept(core: Rc<Core>, listener: TcpListener, mut drain: Drain, ended: 
             tokio::task::yield_now().await;
         }
     }
-    let mut cx = Context::from_waker(Waker::noop());
-    while let Poll::Ready(Ok((io, peer))) = listener.poll_accept(&mut cx) {
-        take(&core, io, peer, &ended);
+    // What the system has begun to set up comes through; what it has not begun waits, and is refused after the close.
+    begin_no_more(&listener);
+    let handshakes = async {
+        while let Ok((io, peer)) = listener.accept().await {
+            take(&core, io, peer, &ended);
+        }
+    };
+    let _over = tokio::time::timeout(HANDSHAKE, handshakes).await.is_err();
+    // Asked of the system and not of the runtime, which may not have heard yet of what is in the queue.
+    let Ok(listener) = listener.into_std() else { return };
+    loop {
+        match listener.accept() {
+            Ok((io, peer)) => {
+                if io.set_nonblocking(true).is_ok()
+                    && let Ok(io) = TcpStream::from_std(io)
+                {
+                    take(&core, io, peer, &ended);
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock || is_exhaustion(&error) => return,
+            Err(_) => {}
+        }
+    }
+}
+
+/// Makes the system ignore wishes for a connection on this socket, whoever holds it: closing a listener resets every
+/// connection in its queue, and one could come between the last look and the close. A client repeats its wish after a
+/// second and is then refused. Without the filter (another system than Linux) only that moment is left open.
+fn begin_no_more(listener: &TcpListener) {
+    #[cfg(target_os = "linux")]
+    {
+        use socket2::{SockFilter, SockRef};
+        // Classic BPF over the TCP header: load the byte of flags (offset 13); with SYN (2) drop, else pass whole.
+        let filter = [
+            SockFilter::new(0x30, 0, 0, 13),
+            SockFilter::new(0x45, 0, 1, 2),
+            SockFilter::new(0x06, 0, 0, 0),
+            SockFilter::new(0x06, 0, 0, u32::MAX),
+        ];
+        if let Err(error) = SockRef::from(listener).attach_filter(&filter) {
+            tracing::debug!(%error, "cannot filter new connections; closing the listener may reset some");
+        }
     }
 }
 

@@ -59,7 +59,7 @@ fn requests_cut_at_every_byte() {
                 kept = running.client();
             }
             kept.send(&bytes[..at]).unwrap();
-            std::thread::sleep(PAUSE);
+            testkit::pace(PAUSE);
             // The rest may not be wanted any more.
             kept.send_until_refused(&bytes[at..], SOON).unwrap();
             exchange(&mut kept, expected, *closes, &told);
@@ -117,7 +117,7 @@ fn cutting() -> SocketAddr {
             return bytes.iter().try_for_each(|b| stream.write_all(&[*b]));
         }
         stream.write_all(&bytes[..at])?;
-        std::thread::sleep(PAUSE);
+        testkit::pace(PAUSE);
         stream.write_all(&bytes[at..])
     });
     std::thread::spawn(move || {

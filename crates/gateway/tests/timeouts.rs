@@ -180,7 +180,7 @@ fn a_client_that_reads_below_the_least_rate_is_cut_off() {
     // 100 KB a second at most.
     while running.errors("request-timeout") == 0 {
         client.read_exact(2000, SOON).unwrap();
-        std::thread::sleep(ms(20));
+        testkit::pace(ms(20));
     }
     eventually(SOON, "the service's connection to end", || (upstream.open_connections() == 0).then_some(()));
 }

@@ -15,7 +15,7 @@ pub mod wire;
 
 pub use binary::{Binary, Signal};
 pub use load::{Load, LoadOptions, LoadReport, LoadRequest, Resend};
-pub use poll::{Deadline, Gate, eventually, poll_until};
+pub use poll::{Deadline, Gate, eventually, pace, poll_until};
 pub use raw::{Ending, RawClient, RawOptions, RawResponse};
 pub use seed::seeded;
 pub use upstream::{ReceivedRequest, Reply, Script, ScriptedUpstream, ServingOptions, ServingUpstream, Upstream};

@@ -52,6 +52,12 @@ pub fn poll_until<T>(within: Duration, mut probe: impl FnMut() -> Option<T>) -> 
     }
 }
 
+/// Lets `span` pass between two pieces that a peer sends or reads: the slowness that a test is about, not a way to wait
+/// for a state.
+pub fn pace(span: Duration) {
+    std::thread::sleep(span);
+}
+
 impl Deadline {
     /// The deadline `within` from now.
     pub fn after(within: Duration) -> Deadline {

@@ -10,8 +10,9 @@ fn options(target: SocketAddr) -> TrafficOptions {
 /// Waits until the traffic is as wanted; a test that waits in vain fails after 20 s.
 async fn until(traffic: &Traffic, wanted: impl Fn(&TrafficReport) -> bool) {
     let poll = async {
+        let mut look = tokio::time::interval(Duration::from_millis(5));
         while !wanted(&traffic.report()) {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            look.tick().await;
         }
     };
     let in_time = tokio::time::timeout(Duration::from_secs(20), poll).await;

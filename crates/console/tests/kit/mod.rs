@@ -202,8 +202,9 @@ pub(crate) async fn in_time<F: Future>(future: F) -> F::Output {
 /// Waits until `true`, letting other tasks run.
 pub(crate) async fn until(holds: impl Fn() -> bool) {
     in_time(async {
+        let mut look = tokio::time::interval(Duration::from_millis(2));
         while !holds() {
-            tokio::time::sleep(Duration::from_millis(2)).await;
+            look.tick().await;
         }
     })
     .await;
