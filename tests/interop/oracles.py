@@ -147,6 +147,9 @@ REQUEST_LINE = re.compile(rb"(?m)(\S+) \S+ HTTP/1\.[01]\r$")
 HTTP10_KEPT = re.compile(rb"(?i) HTTP/1\.0\r\n(?:[^\r\n]+\r\n)*connection:[^\r\n]*keep-alive")
 UPGRADE = re.compile(rb"(?im)^upgrade:")
 CHUNKED_TAB = re.compile(rb"(?im)^transfer-encoding:[ \t]*chunked[ \t]*\t[ \t]*\r$")
+FRAMING_TRAILER = re.compile(
+    rb"(?i)\r\n0+(?:;[^\r\n]*)?\r\n(?:[^\r\n]+\r\n)*(?:content-length|transfer-encoding):"
+)
 PROXY_CLOSE = re.compile(rb"(?im)^proxy-connection:[^\r\n]*close")
 
 JUSTIFIED = [
@@ -193,6 +196,12 @@ JUSTIFIED = [
         "an odd chunk extension",
         lambda _, __, why: "chunk extensions" in why,
         "RFC 9112, 7.1.1: unknown extensions are to be ignored; the gateway reads none, bounds and drops them all",
+    ),
+    Difference(
+        "httptools",
+        "framing in trailers",
+        lambda data, _, why: "Transfer-Encoding" in why and FRAMING_TRAILER.search(data) is not None,
+        "RFC 9110, 6.5.1: such a field means nothing there, and the gateway drops it; llhttp reads it as one of the head",
     ),
     Difference(
         "httptools",

@@ -104,6 +104,7 @@ impl Outgoing<'_> {
             // RFC 9110, 10.1.4: only this one member may pass, and only if we keep trailers, which we do.
             Name::Te => line.value.of(self.buf).eq_ignore_ascii_case(b"trailers"),
             Name::Host
+            | Name::Disguised
             | Name::XForwardedFor
             | Name::XRequestId
             | Name::TransferEncoding
@@ -182,6 +183,7 @@ impl Answer<'_> {
             // RFC 9110, 8.6: not in 1xx and 204; elsewhere it frames the body or, for HEAD and 304, describes it.
             Name::ContentLength => self.head.status >= 200 && self.head.status != 204,
             Name::TransferEncoding
+            | Name::Disguised
             | Name::Connection
             | Name::KeepAlive
             | Name::ProxyConnection

@@ -175,6 +175,14 @@ const HEADERS: &[Case] = &[
         ..PLAIN
     },
     Case {
+        name: "a known field with underscores is dropped, another one passes",
+        request: "GET / HTTP/1.1\r\nHost: a.test\r\nX_Forwarded_For: 1.2.3.4\r\nTransfer_Encoding: chunked\r\n\
+                  content_length: 5\r\nx-real_ip: 1.2.3.4\r\nmy_own: 1\r\n\r\n",
+        has: &[("X-Forwarded-For", "127.0.0.1"), ("my_own", "1")],
+        lacks: &["X_Forwarded_For", "Transfer_Encoding", "content_length", "x-real_ip"],
+        ..PLAIN
+    },
+    Case {
         name: "a traceparent passes",
         request: "GET / HTTP/1.1\r\nHost: a.test\r\ntraceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n\
                   tracestate: a=b\r\n\r\n",

@@ -230,7 +230,7 @@ def drain(client: socket.socket) -> int:
 
 @case("slow", "a client that reads slowly but steadily is served to the end")
 async def reads_steadily(world: World) -> None:
-    size, total = 600_000, 0
+    size, total = 400_000, 0
     reader, writer = await asyncio.open_connection(*gateway(world).address, limit=2048)
     writer.write(f"GET /length/{size} HTTP/1.1\r\nHost: slow\r\nConnection: close\r\n\r\n".encode())
     deadline = time.monotonic() + PATIENCE * 3

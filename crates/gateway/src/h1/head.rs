@@ -106,13 +106,28 @@ macro_rules! names {
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[repr(u8)]
         #[allow(missing_docs, reason = "each variant is named after its field")]
-        pub enum Name { Other, $( #[doc = $text] $variant, )* }
+        pub enum Name {
+            Other,
+            /// One of the known fields with `_` for `-`, which CGI-style services take for the field itself. It is
+            /// never sent on: it would pass by every rule for that field.
+            Disguised,
+            $( #[doc = $text] $variant, )*
+        }
 
         impl Name {
             #[inline]
             fn of(name: &[u8]) -> Name {
                 $( if name.len() == $text.len() && name.eq_ignore_ascii_case($text.as_bytes()) { return Name::$variant; } )*
-                Name::Other
+                if memchr::memchr(b'_', name).is_some() { Name::disguised(name) } else { Name::Other }
+            }
+
+            #[cold]
+            fn disguised(name: &[u8]) -> Name {
+                let is = |text: &[u8]| {
+                    let mut pairs = name.iter().zip(text);
+                    name.len() == text.len() && pairs.all(|(n, t)| n.eq_ignore_ascii_case(t) || (*n == b'_' && *t == b'-'))
+                };
+                if [$( $text ),*].iter().any(|text| is(text.as_bytes())) { Name::Disguised } else { Name::Other }
             }
         }
     };
