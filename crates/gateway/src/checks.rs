@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 
 use crate::attempt::ANSWER_LIMITS;
 use crate::h1::ResponseParser;
-use crate::plan::HealthPlan;
+use crate::plan::{HealthKind, HealthPlan};
 use crate::state::EndpointState;
 
 /// Of a check's answer, so much is read at most.
@@ -82,11 +82,10 @@ pub(crate) async fn watch(service: String, endpoint: Arc<EndpointState>, plan: H
 
 async fn check(endpoint: &EndpointState, plan: &HealthPlan) -> Result<(), CheckError> {
     let mut io = connect(&endpoint.plan.addresses).await.map_err(CheckError::Connect)?;
-    let host = plan.host.as_deref().unwrap_or(&endpoint.plan.name);
-    let request = format!(
-        "GET {} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: evenkeel-check\r\nConnection: close\r\n\r\n",
-        plan.path
-    );
+    let HealthKind::Http { path, host, expect } = &plan.kind else { return Ok(()) };
+    let host = host.as_deref().unwrap_or(&endpoint.plan.name);
+    let request =
+        format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: evenkeel-check\r\nConnection: close\r\n\r\n");
     io.write_all(request.as_bytes()).await.map_err(CheckError::Broke)?;
     let mut parser = ResponseParser::default();
     let mut bytes = Vec::with_capacity(2048);
@@ -98,7 +97,7 @@ async fn check(endpoint: &EndpointState, plan: &HealthPlan) -> Result<(), CheckE
         while parser.parse(&bytes, &ANSWER_LIMITS, false).map_err(CheckError::Malformed)? {
             let status = parser.head().status;
             if status >= 200 {
-                let passes = plan.expect.iter().any(|(low, high)| (*low..=*high).contains(&status));
+                let passes = expect.iter().any(|(low, high)| (*low..=*high).contains(&status));
                 return if passes { Ok(()) } else { Err(CheckError::Status(status)) };
             }
             // An interim answer: the final one is still to come.

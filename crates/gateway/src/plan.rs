@@ -8,7 +8,13 @@ use std::time::Duration;
 
 use policy::balance::Balance;
 use policy::cors::CorsPolicy;
+use policy::failover::FailoverRule;
+use policy::gate::GateRule;
+use policy::hold::HoldRule;
 use policy::net::CidrSet;
+use policy::outlier::OutlierRule;
+use policy::park::ParkRule;
+use policy::retry::RetryRule;
 use policy::route::RouteTable;
 use policy::split::WeightedSplit;
 
@@ -118,6 +124,20 @@ pub struct ServicePlan {
     pub idle_timeout: Duration,
     /// `Host` sent to the service; `None`: the client's.
     pub host: Option<String>,
+    /// How endpoints are judged by what requests meet.
+    pub outlier: OutlierRule,
+    /// When a request is sent again.
+    pub retry: RetryRule,
+    /// Which answers are held until whole.
+    pub hold: HoldRule,
+    /// How requests wait while nobody is reachable.
+    pub park: ParkRule,
+    /// Limits on requests at a time.
+    pub gate: GateRule,
+    /// When a tier gives way to the next.
+    pub failover: FailoverRule,
+    /// Whether requests are sent to endpoints that active checks hold for down, if no other is left.
+    pub fail_open: bool,
 }
 
 /// One endpoint.
@@ -127,25 +147,43 @@ pub struct EndpointPlan {
     pub name: String,
     /// What the name resolved to; tried in order. Never empty.
     pub addresses: Vec<SocketAddr>,
+    /// Its share of the requests relative to the others of its tier; at least 1.
+    pub weight: u32,
+    /// 0 is used first; a higher one takes over when those below it cannot.
+    pub tier: u8,
 }
 
-/// Active HTTP checks of a service's endpoints.
+/// Active checks of a service's endpoints.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HealthPlan {
-    /// Path that is asked for with GET.
-    pub path: String,
-    /// `Host` of the check; `None`: the endpoint's name.
-    pub host: Option<String>,
+    /// What is asked.
+    pub kind: HealthKind,
     /// Time between checks of one endpoint, jittered by a tenth.
     pub interval: Duration,
+    /// The same while the last check contradicts the endpoint's state, or requests find it suspect; at most `interval`.
+    pub fast_interval: Duration,
     /// A check without an answer in this time has failed.
     pub timeout: Duration,
     /// Failures in a row until an endpoint is down.
     pub fall: u32,
     /// Successes in a row until it is up again.
     pub rise: u32,
-    /// Statuses that pass, as inclusive ranges.
-    pub expect: Vec<(u16, u16)>,
+}
+
+/// What an active check asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HealthKind {
+    /// GET.
+    Http {
+        /// Path that is asked for.
+        path: String,
+        /// `Host` of the check; `None`: the endpoint's name.
+        host: Option<String>,
+        /// Statuses that pass, as inclusive ranges.
+        expect: Vec<(u16, u16)>,
+    },
+    /// Whether a connection can be made.
+    Tcp,
 }
 
 /// Limits on clients, the same for every listener.
@@ -177,6 +215,9 @@ pub struct EdgePlan {
     pub max_connections: u32,
     /// Connections of one client address (an IPv6 client is its /64).
     pub max_connections_per_client: u32,
+    /// The header, lower case, in which a client says how many milliseconds it waits, and in which a service is told
+    /// how many are left; `None`: neither.
+    pub deadline_header: Option<String>,
 }
 
 /// The access log.

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 
-use gateway::plan::HealthPlan;
+use gateway::plan::{HealthKind, HealthPlan};
 use policy::balance::Balance;
 use testkit::{Gate, Reply, ServingUpstream, Upstream, eventually};
 
@@ -146,17 +146,21 @@ fn checked(change: impl FnOnce(&mut HealthPlan)) -> Checked {
     })
     .unwrap();
     let mut plan = HealthPlan {
-        path: "/health".to_owned(),
-        host: None,
+        kind: asks(None, (200, 299)),
         interval: ms(30),
+        fast_interval: ms(30),
         timeout: SOON,
         fall: 2,
         rise: 2,
-        expect: vec![(200, 299)],
     };
     change(&mut plan);
     let running = Setup::to_all(&[first.addr(), second.addr()]).service(|s| s.health = Some(plan)).start();
     Checked { status, upstreams: [first, second], running }
+}
+
+/// A check by GET.
+fn asks(host: Option<&str>, expect: (u16, u16)) -> HealthKind {
+    HealthKind::Http { path: "/health".to_owned(), host: host.map(str::to_owned), expect: vec![expect] }
 }
 
 impl Checked {
@@ -196,7 +200,7 @@ fn checks_take_an_endpoint_out_and_back_in() {
 /// The checks may be wrong about all of them, and there is nothing to lose by asking.
 #[test]
 fn when_every_endpoint_is_down_all_are_asked() {
-    let checked = checked(|h| h.expect = vec![(418, 418)]);
+    let checked = checked(|h| h.kind = asks(None, (418, 418)));
     let down = || checked.running.view().services[0].endpoints.iter().all(|e| !e.healthy);
     eventually(SOON, "both to fall", || down().then_some(()));
     assert_eq!(checked.answers(), (5, 5));
@@ -204,7 +208,7 @@ fn when_every_endpoint_is_down_all_are_asked() {
 
 #[test]
 fn a_check_that_is_not_answered_has_failed() {
-    let checked = checked(|h| (h.timeout, h.host) = (ms(80), Some("check.test".to_owned())));
+    let checked = checked(|h| (h.timeout, h.kind) = (ms(80), asks(Some("check.test"), (200, 299))));
     checked.until(true);
     checked.upstreams[0].down();
     checked.until(false);

@@ -11,7 +11,13 @@ use gateway::{Gateway, GatewayView};
 use kernel::metrics::{Collect, Family, Labels, LatencySum, Sink};
 use kernel::{Clock, DrainPhase, DrainTrigger};
 use policy::balance::Balance;
+use policy::failover::FailoverRule;
+use policy::gate::GateRule;
+use policy::hold::HoldRule;
 use policy::net::CidrSet;
+use policy::outlier::OutlierRule;
+use policy::park::ParkRule;
+use policy::retry::RetryRule;
 use policy::route::{RouteMatch, RouteTable};
 use policy::split::WeightedSplit;
 use testkit::{RawClient, RawResponse, eventually};
@@ -65,12 +71,19 @@ pub(crate) fn service(name: &str, endpoints: &[SocketAddr]) -> ServicePlan {
         max_idle: 64,
         idle_timeout: Duration::from_secs(60),
         host: None,
+        outlier: OutlierRule::default(),
+        retry: RetryRule::default(),
+        hold: HoldRule::default(),
+        park: ParkRule::default(),
+        gate: GateRule::default(),
+        failover: FailoverRule::default(),
+        fail_open: true,
     }
 }
 
 /// An endpoint at this address, named after it.
 pub(crate) fn endpoint(addr: SocketAddr) -> EndpointPlan {
-    EndpointPlan { name: addr.to_string(), addresses: vec![addr] }
+    EndpointPlan { name: addr.to_string(), addresses: vec![addr], weight: 1, tier: 0 }
 }
 
 /// A route that does nothing but `action`.
@@ -110,6 +123,7 @@ pub(crate) fn roomy() -> EdgePlan {
         max_body: 16 * 1024 * 1024,
         max_connections: 1024,
         max_connections_per_client: 1024,
+        deadline_header: None,
     }
 }
 

@@ -5,12 +5,18 @@
 //! What runs once per request (`path`, `route`, `split`, `balance`, `ids`) allocates nothing in the common case.
 
 pub mod balance;
+pub mod budget;
 pub mod cors;
+pub mod failover;
 pub mod forwarded;
+pub mod gate;
 pub mod health;
+pub mod hold;
 pub mod ids;
 pub mod keepalive;
 pub mod net;
+pub mod outlier;
+pub mod park;
 pub mod path;
 pub mod pattern;
 pub mod rate;

@@ -12,6 +12,37 @@
 //! Source: RFC 9110, 9.2.2 (idempotent methods) and RFC 9112, 9.3.1 (retrying requests). Retries for other reasons, and
 //! their budget, are not decided here.
 
+use std::time::Duration;
+
+use crate::budget::BudgetRule;
+
+/// When and how often a request is sent again.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RetryRule {
+    /// Attempts at one request, the first included.
+    pub attempts: u32,
+    /// How long one attempt may take to be answered; `None`: as long as the request has.
+    pub per_try_timeout: Option<Duration>,
+    /// Whether silence far beyond the usual starts a second try beside the first.
+    pub hedge: bool,
+    /// Requests with a longer body are streamed, and not sent again once some of it was.
+    pub max_replay: u64,
+    /// How many second tries there may be.
+    pub budget: BudgetRule,
+}
+
+impl Default for RetryRule {
+    fn default() -> RetryRule {
+        RetryRule {
+            attempts: 3,
+            per_try_timeout: None,
+            hedge: true,
+            max_replay: 64 * 1024,
+            budget: BudgetRule::default(),
+        }
+    }
+}
+
 /// What becomes of a request whose connection ended, and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StaleVerdict {

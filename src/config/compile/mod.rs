@@ -139,6 +139,7 @@ fn edge(gateway: &Gateway) -> EdgePlan {
         max_body: gateway.max_body.as_bytes(),
         max_connections: gateway.max_connections,
         max_connections_per_client: gateway.max_connections_per_client,
+        deadline_header: None,
     }
 }
 

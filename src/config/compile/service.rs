@@ -6,9 +6,15 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
-use gateway::plan::{EndpointPlan, HealthPlan, ServicePlan};
+use gateway::plan::{EndpointPlan, HealthKind, HealthPlan, ServicePlan};
 use kernel::{Rule, Severity};
 use policy::balance::Balance;
+use policy::failover::FailoverRule;
+use policy::gate::GateRule;
+use policy::hold::HoldRule;
+use policy::outlier::OutlierRule;
+use policy::park::ParkRule;
+use policy::retry::RetryRule;
 
 use crate::config::context::Context;
 use crate::config::model::scalar::Endpoint;
@@ -43,6 +49,8 @@ fn plan(context: &Context<'_>, name: &Name, service: &Service, known: &mut Known
     let endpoint = |(i, endpoint): (usize, &Endpoint)| EndpointPlan {
         name: endpoint.to_string(),
         addresses: resolve(context, name, i, endpoint, known),
+        weight: 1,
+        tier: 0,
     };
     ServicePlan {
         name: name.to_string(),
@@ -59,6 +67,13 @@ fn plan(context: &Context<'_>, name: &Name, service: &Service, known: &mut Known
         max_idle: service.max_idle,
         idle_timeout: service.idle_timeout.into(),
         host: service.host.as_ref().map(ToString::to_string),
+        outlier: OutlierRule::default(),
+        retry: RetryRule::default(),
+        hold: HoldRule::default(),
+        park: ParkRule::default(),
+        gate: GateRule::default(),
+        failover: FailoverRule::default(),
+        fail_open: true,
     }
 }
 
@@ -92,12 +107,15 @@ fn resolve(context: &Context<'_>, service: &Name, i: usize, endpoint: &Endpoint,
 
 fn health(health: &Health) -> HealthPlan {
     HealthPlan {
-        path: health.path.to_string(),
-        host: health.host.as_ref().map(ToString::to_string),
+        kind: HealthKind::Http {
+            path: health.path.to_string(),
+            host: health.host.as_ref().map(ToString::to_string),
+            expect: health.expect.iter().map(|range| range.bounds()).collect(),
+        },
         interval: health.interval.into(),
+        fast_interval: health.interval.into(),
         timeout: health.timeout.into(),
         fall: health.fall,
         rise: health.rise,
-        expect: health.expect.iter().map(|range| range.bounds()).collect(),
     }
 }

@@ -53,7 +53,7 @@ fn request(wire: &[u8], trusted: bool) -> Result<bool, String> {
     if head.form == Target::Authority || head.unknown_expectation {
         return Ok(false);
     }
-    let endpoint = EndpointPlan { name: "upstream:80".to_owned(), addresses: Vec::new() };
+    let endpoint = EndpointPlan { name: "upstream:80".to_owned(), addresses: Vec::new(), weight: 1, tier: 0 };
     let mut out = Vec::new();
     let outgoing = Outgoing {
         buf: wire,
