@@ -16,6 +16,10 @@
 //! - **Servers change.** A confirmed time is forgotten slowly: it grows by a tenth with each hour in which nothing closed
 //!   earlier or at about that age. If it grew beyond the truth, the next close corrects it.
 //!
+//! A restart is known by scattered closes as above or, on a busy endpoint whose connections are all young, by
+//! [`BURST`] closes within [`TOGETHER`] whose ages, young ones included, differ by more than a factor of two
+//! ([`IdleMemory::in_mass_close`]). The latter excuses closes, and teaches and takes back nothing.
+//!
 //! | state | close seen | becomes |
 //! | --- | --- | --- |
 //! | nothing | at `t` | doubted `t` |
@@ -35,6 +39,8 @@ pub const YOUNGEST: Duration = Duration::from_millis(20);
 pub const TOGETHER: Duration = Duration::from_secs(1);
 /// Ages of one event that differ by more than this (and a factor of two) are scattered; the reason is the same second.
 pub const SCATTER: Duration = Duration::from_secs(1);
+/// So many closes within [`TOGETHER`], of different ages, are a restart: one or two are chance.
+pub const BURST: u32 = 3;
 /// A doubted time doubles with each of these: a misread restart of a busy service is forgotten in minutes.
 pub const DOUBT: Duration = Duration::from_secs(30);
 /// How much of the time before the expected close is left alone when a request cannot be repeated: the endpoint's clock
@@ -57,6 +63,18 @@ pub struct IdleMemory {
     before: Option<Learned>,
     /// When the endpoint last closed connections of all ages at once.
     restarted: Option<Moment>,
+    /// The latest closes that came together.
+    burst: Burst,
+}
+
+/// Closes that came together, each within [`TOGETHER`] of the first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Burst {
+    first: Moment,
+    last: Moment,
+    closes: u32,
+    youngest: Duration,
+    oldest: Duration,
 }
 
 /// A learned idle time: plain values, for those who keep them elsewhere.
@@ -73,6 +91,7 @@ pub struct Learned {
 impl IdleMemory {
     /// The endpoint closed a connection that had been idle for `idle_for`.
     pub fn observe_close(&mut self, idle_for: Duration, now: Moment) {
+        self.burst.observe(idle_for, now);
         let in_restart = self.restarted.is_some_and(|at| now.since(at) < TOGETHER);
         if idle_for < YOUNGEST || in_restart {
             return;
@@ -103,6 +122,37 @@ impl IdleMemory {
     /// What was learned, if anything.
     pub const fn learned(&self) -> Option<Learned> {
         self.learned
+    }
+
+    /// The shortest idle time after which the endpoint was seen to close a connection, as it is believed now: what a
+    /// restart closed does not count, and what has been refuted neither.
+    pub fn shortest(&self) -> Option<Duration> {
+        self.learned.map(|learned| learned.idle)
+    }
+
+    /// Whether the endpoint is closing connections of all ages, as in a restart: seen within the last [`TOGETHER`].
+    pub fn in_mass_close(&self, now: Moment) -> bool {
+        let lately = |at: Moment| now.since(at) < TOGETHER;
+        self.restarted.is_some_and(lately) || self.burst.is_mass() && lately(self.burst.last)
+    }
+}
+
+impl Burst {
+    /// Adds a close, or begins anew with it.
+    fn observe(&mut self, idle_for: Duration, now: Moment) {
+        if self.closes == 0 || now.since(self.first) >= TOGETHER {
+            *self = Burst { first: now, last: now, closes: 1, youngest: idle_for, oldest: idle_for };
+            return;
+        }
+        self.closes = self.closes.saturating_add(1);
+        self.last = self.last.max(now);
+        self.youngest = self.youngest.min(idle_for);
+        self.oldest = self.oldest.max(idle_for);
+    }
+
+    /// Whether these are too many and too different for timeouts.
+    fn is_mass(&self) -> bool {
+        self.closes >= BURST && self.oldest > self.youngest.saturating_mul(2)
     }
 }
 
@@ -223,6 +273,28 @@ mod tests {
         let mut memory = after(&[(S(5), T(10)), (S(5), T(20))]);
         restart.iter().for_each(|(idle, at)| memory.observe_close(*idle, *at));
         assert_eq!(memory.learned(), Some(Learned { idle: S(5), at: T(20), confirmed: true }));
+    }
+
+    #[test]
+    fn a_restart_is_known_for_a_second_by_the_different_ages_of_what_it_closes() {
+        let at = T(1000);
+        let scattered = after(&[(MS(40), at), (S(3), at + MS(5))]);
+        assert!(scattered.in_mass_close(at + MS(900)) && !scattered.in_mass_close(at + MS(1005)));
+        let busy = after(&[(MS(2), at), (MS(6), at), (MS(9), at + MS(1))]);
+        assert!(busy.in_mass_close(at + MS(1000)) && !busy.in_mass_close(at + MS(1001)));
+        assert_eq!(busy.shortest(), None);
+    }
+
+    #[test]
+    fn closes_of_one_age_or_few_closes_or_scattered_in_time_are_no_restart() {
+        let at = T(1000);
+        for closes in [[(S(5), at), (MS(5001), at), (MS(5900), at)], [(MS(2), at), (MS(6), at), (MS(9), at + S(1))]] {
+            assert!(!after(&closes).in_mass_close(at + S(1)), "{closes:?}");
+        }
+        assert!(!after(&[(MS(2), at), (MS(6), at)]).in_mass_close(at));
+        assert!(!IdleMemory::default().in_mass_close(Moment::ZERO));
+        assert_eq!(after(&[(S(5), T(10)), (S(2), T(30)), (S(9), T(50))]).shortest(), Some(S(9)));
+        assert_eq!(after(&[(S(5), T(10)), (S(5), T(30)), (S(9), T(50))]).shortest(), Some(S(5)));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 pub mod balance;
 pub mod budget;
+mod budget_slices;
 pub mod cors;
 pub mod failover;
 pub mod forwarded;
@@ -14,6 +15,7 @@ pub mod health;
 pub mod hold;
 pub mod ids;
 pub mod keepalive;
+pub mod latency;
 pub mod net;
 pub mod outlier;
 pub mod park;
