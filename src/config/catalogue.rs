@@ -23,11 +23,11 @@ macro_rules! pages {
 }
 
 /// The page of each error code.
-const ERROR_PAGES: [(&str, &str); 22] = pages! {
+const ERROR_PAGES: [(&str, &str); 23] = pages! {
     "malformed-request" "ambiguous-framing" "bad-host" "forbidden-address" "no-route" "request-timeout" "body-too-large"
     "uri-too-long" "expectation-failed" "client-connection-limit" "headers-too-large" "client-gone" "internal"
     "method-not-supported" "upstream-closed" "upstream-malformed" "upstream-truncated" "upstream-unreachable"
-    "upstream-saturated" "connection-limit" "upstream-timeout" "version-not-supported"
+    "upstream-saturated" "service-overloaded" "connection-limit" "upstream-timeout" "version-not-supported"
 };
 
 /// Something that can be explained.

@@ -87,11 +87,6 @@ impl Buf {
         true
     }
 
-    /// How many bytes the buffer can hold in all.
-    pub(crate) fn capacity(&self) -> usize {
-        self.bytes.len()
-    }
-
     /// One read into the room that is there (see [`Buf::make_room`]); 0 is the end of the stream.
     #[inline]
     pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>, io: &mut TcpStream) -> Poll<io::Result<usize>> {
@@ -119,10 +114,10 @@ mod tests {
         let mut buf = with(&[7; BUFFER_BYTES]);
         buf.consume(10);
         assert!(buf.make_room(2 * BUFFER_BYTES));
-        assert_eq!((buf.len(), buf.capacity()), (BUFFER_BYTES - 10, BUFFER_BYTES));
+        assert_eq!((buf.len(), buf.bytes.len()), (BUFFER_BYTES - 10, BUFFER_BYTES));
         buf.end = buf.bytes.len();
         assert!(buf.make_room(2 * BUFFER_BYTES));
-        assert_eq!(buf.capacity(), 2 * BUFFER_BYTES);
+        assert_eq!(buf.bytes.len(), 2 * BUFFER_BYTES);
         assert_eq!(buf.filled()[0], 7);
         buf.end = buf.bytes.len();
         assert!(!buf.make_room(2 * BUFFER_BYTES));

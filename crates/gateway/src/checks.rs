@@ -1,5 +1,6 @@
-//! Active health checks: GET on a fresh connection, as the service's clients would reach it. One task per endpoint on
-//! the control plane; what a result means is decided by `policy::health`. The data plane only reads the outcome.
+//! Active health checks: GET on a fresh connection, as the service's clients would reach it, or the connection alone.
+//! One task per endpoint on the control plane; what a result means is decided by `policy::health` and by the service's
+//! judge. The data plane only reads the outcome.
 
 use std::io;
 use std::net::SocketAddr;
@@ -7,15 +8,16 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use kernel::Entropy;
+use kernel::{Clock, Entropy};
 use policy::health::{Change, Health, Rule, next_delay};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::attempt::ANSWER_LIMITS;
 use crate::h1::ResponseParser;
 use crate::plan::{HealthKind, HealthPlan};
+use crate::service::ServiceState;
 use crate::state::EndpointState;
+use crate::tries::ANSWER_LIMITS;
 
 /// Of a check's answer, so much is read at most.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
@@ -38,7 +40,13 @@ enum CheckError {
 }
 
 /// Checks one endpoint until the task is aborted.
-pub(crate) async fn watch(service: String, endpoint: Arc<EndpointState>, plan: HealthPlan, mut entropy: Entropy) {
+pub(crate) async fn watch(
+    service: Arc<ServiceState>,
+    endpoint: Arc<EndpointState>,
+    plan: HealthPlan,
+    clock: Clock,
+    mut entropy: Entropy,
+) {
     let mut health = Health::new(Rule { fall: plan.fall, rise: plan.rise });
     if !endpoint.healthy.load(Ordering::Relaxed) {
         // It was down before the reload: it stays down until it has risen.
@@ -54,35 +62,44 @@ pub(crate) async fn watch(service: String, endpoint: Arc<EndpointState>, plan: H
             Err(_) => Err(CheckError::Timeout(plan.timeout)),
         };
         let change = health.observe(result.is_ok());
-        let name = &endpoint.plan.name;
         let words = match (&result, change) {
             (Ok(()), Some(Change::Up)) => format!("{} checks in a row passed", plan.rise),
             (Ok(()), _) => "checks pass".to_owned(),
             (Err(error), Some(Change::Down)) => format!("{} checks in a row failed: {error}", plan.fall),
             (Err(error), _) => format!("last check failed: {error}"),
         };
-        match change {
-            Some(Change::Up) => {
-                endpoint.healthy.store(true, Ordering::Relaxed);
-                tracing::info!(service, endpoint = name, reason = words, "endpoint is up");
-            }
-            Some(Change::Down) => {
-                endpoint.healthy.store(false, Ordering::Relaxed);
-                tracing::warn!(service, endpoint = name, reason = words, "endpoint is down");
-            }
-            None => {}
-        }
-        let down_and_passing = result.is_ok() && !endpoint.healthy.load(Ordering::Relaxed);
-        if !down_and_passing {
+        if result.is_err() || health.is_up() {
             *endpoint.reason.lock().unwrap_or_else(PoisonError::into_inner) = words;
         }
-        tokio::time::sleep(next_delay(plan.interval, &mut entropy)).await;
+        service.checked(&endpoint, result.is_ok(), change, clock.now());
+        endpoint.healthy.store(health.is_up(), Ordering::Relaxed);
+        rest(&endpoint, &health, &plan, &mut entropy).await;
+    }
+}
+
+/// Waits until the next check is due: sooner where the last one spoke against the endpoint's state, and as soon as
+/// requests find the endpoint in doubt.
+async fn rest(endpoint: &EndpointState, health: &Health, plan: &HealthPlan, entropy: &mut Entropy) {
+    let fast = next_delay(plan.fast_interval.min(plan.interval), entropy);
+    if health.against() > 0 || endpoint.is_in_doubt() {
+        return tokio::time::sleep(fast).await;
+    }
+    let whole = next_delay(plan.interval, entropy);
+    // The doubt is seen at the pace of the fast interval.
+    let mut left = whole;
+    while !left.is_zero() && !endpoint.is_in_doubt() {
+        let step = left.min(fast);
+        tokio::time::sleep(step).await;
+        left -= step;
     }
 }
 
 async fn check(endpoint: &EndpointState, plan: &HealthPlan) -> Result<(), CheckError> {
     let mut io = connect(&endpoint.plan.addresses).await.map_err(CheckError::Connect)?;
-    let HealthKind::Http { path, host, expect } = &plan.kind else { return Ok(()) };
+    let HealthKind::Http { path, host, expect } = &plan.kind else {
+        // A connection was made: that is all that was asked.
+        return Ok(());
+    };
     let host = host.as_deref().unwrap_or(&endpoint.plan.name);
     let request =
         format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: evenkeel-check\r\nConnection: close\r\n\r\n");

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use kernel::ErrorCode;
 use kernel::metrics::{Cell64, Collect, Family, MetricKind, Sink};
 
+use crate::collect_services;
 use crate::gateway::Gateway;
 use crate::inspect::TrafficView;
 use crate::state::{EndpointState, LinkCells, Snapshot, traffic_view};
@@ -64,6 +65,7 @@ impl Collect for Gateway {
         let rows = endpoints(&snapshot).map(|(labels, e)| (labels, traffic_view("", &e.traffic)));
         traffic(sink, &ENDPOINT, &rows.collect());
         self.collect_endpoints(sink, &snapshot);
+        collect_services::collect(sink, &snapshot, self.commons.clock.now());
         self.collect_edge(sink);
         let generation = Family {
             name: "evenkeel_config_generation",

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwap;
 use kernel::metrics::{Cell64, Sharded, Shared};
 use kernel::{Clock, DrainPhase, Entropy, ErrorCode};
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 use crate::access::AccessSink;
@@ -35,6 +36,8 @@ pub(crate) struct Commons {
     pub(crate) clients: ClientCounts,
     pub(crate) edge: Sharded<EdgeCells>,
     pub(crate) access: AccessSink,
+    /// Where work goes that is not data plane.
+    pub(crate) control: Handle,
 }
 
 /// What happens at the edge, on one worker.

@@ -1,6 +1,7 @@
 //! What a request is, read once from its head: everything that is needed after the head's bytes are gone.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use kernel::Moment;
 use policy::request::RequestView;
@@ -30,6 +31,8 @@ pub(crate) struct Facts {
     pub(crate) trusted: bool,
     /// The client's address: the peer's, or what trusted proxies say.
     pub(crate) client: IpAddr,
+    /// How long the client says that it waits.
+    pub(crate) deadline: Option<Duration>,
     /// Length of the head in the buffer.
     pub(crate) head_length: usize,
     /// Lengths of method and target in [`Scratch::seen`]; the host is behind them.
@@ -59,6 +62,10 @@ impl Facts {
             peer
         };
         let id_length = write_ids(core, head, buf, trusted, started, id);
+        let deadline = plan.edge.deadline_header.as_deref().and_then(|name| {
+            let named = |l: &&Line| l.kind == Name::Other && l.name.of(buf).eq_ignore_ascii_case(name.as_bytes());
+            head.lines.iter().find(named).and_then(|l| parse_deadline(l.value.of(buf)))
+        });
         let accept = find(head, Name::Accept).map(|l| l.value.of(buf));
         Facts {
             started,
@@ -72,6 +79,7 @@ impl Facts {
             wants_html: accept.is_some_and(|a| memchr::memmem::find(a, b"text/html").is_some()),
             trusted,
             client,
+            deadline,
             head_length: head.length,
             seen: seen_lengths,
             id_length,
@@ -93,6 +101,13 @@ impl Facts {
         let (method, target) = self.seen;
         (&seen[..method], &seen[method..target], &seen[target..])
     }
+}
+
+/// Whole milliseconds; what is no such number is no deadline.
+fn parse_deadline(value: &[u8]) -> Option<Duration> {
+    let text = std::str::from_utf8(value).ok()?.trim();
+    let digits = !text.is_empty() && text.len() <= 10 && text.bytes().all(|b| b.is_ascii_digit());
+    if digits { text.parse().ok().map(Duration::from_millis) } else { None }
 }
 
 /// The request id (a trusted peer's, else a new one), and behind it a new traceparent if there is no valid one.
@@ -151,6 +166,15 @@ impl RequestView for View<'_> {
 }
 
 impl View<'_> {
+    /// The value of a cookie (RFC 6265, 5.4); of several with this name, the first.
+    pub(crate) fn cookie(&self, name: &str) -> Option<&[u8]> {
+        let lines = self.head.lines.iter().filter(|l| l.name.of(self.buf).eq_ignore_ascii_case(b"cookie"));
+        lines.flat_map(|l| l.value.of(self.buf).split(|b| *b == b';')).find_map(|pair| {
+            let at = memchr::memchr(b'=', pair)?;
+            (pair[..at].trim_ascii() == name.as_bytes()).then(|| pair[at + 1..].trim_ascii())
+        })
+    }
+
     /// The query with its question mark; empty if there is none.
     pub(crate) fn query(&self) -> &[u8] {
         let all = self.head.path_and_query.of(self.buf);

@@ -24,11 +24,17 @@ pub(crate) struct Outgoing<'a> {
     pub(crate) path: Option<&'a [u8]>,
     pub(crate) host: Option<&'a str>,
     pub(crate) edits: &'a HeaderEdits,
+    /// The header that says how many milliseconds are left.
+    pub(crate) deadline: Option<&'a str>,
 }
 
+/// Room for the digits of a deadline: 31 years in milliseconds.
+const DEADLINE_DIGITS: usize = 12;
+
 impl Outgoing<'_> {
-    /// Writes the head for `endpoint` behind what is in `out`.
-    pub(crate) fn write(&self, endpoint: &EndpointPlan, out: &mut Vec<u8>) {
+    /// Writes the head for `endpoint` behind what is in `out`. Gives where the number of a deadline goes, if there is one
+    /// ([`write_deadline`]).
+    pub(crate) fn write(&self, endpoint: &EndpointPlan, out: &mut Vec<u8>) -> Option<usize> {
         let (buf, head) = (self.buf, self.head);
         out.extend_from_slice(head.method.of(buf));
         out.push(b' ');
@@ -61,7 +67,16 @@ impl Outgoing<'_> {
             out.extend_from_slice(b"Connection: upgrade\r\n");
             head.lines.iter().filter(|l| l.kind == Name::Upgrade).for_each(|l| add(out, b"Upgrade", l.value.of(buf)));
         }
+        let deadline = self.deadline.map(|name| {
+            out.extend_from_slice(name.as_bytes());
+            out.extend_from_slice(b": ");
+            let at = out.len();
+            out.extend_from_slice(&[b' '; DEADLINE_DIGITS - 1]);
+            out.extend_from_slice(b"0\r\n");
+            at
+        });
         out.extend_from_slice(b"\r\n");
+        deadline
     }
 
     fn write_forwarded(&self, out: &mut Vec<u8>) {
@@ -93,7 +108,10 @@ impl Outgoing<'_> {
         let name = line.name.of(self.buf);
         let kept = match line.kind {
             // Trace Context, 3.3: the state belongs to the parent that it came with.
-            Name::Other => self.traceparent.is_none() || !name.eq_ignore_ascii_case(b"tracestate"),
+            Name::Other => {
+                (self.traceparent.is_none() || !name.eq_ignore_ascii_case(b"tracestate"))
+                    && self.deadline.is_none_or(|d| !name.eq_ignore_ascii_case(d.as_bytes()))
+            }
             Name::ContentLength | Name::Origin | Name::Accept | Name::Date | Name::Trailer => true,
             Name::RequestMethod | Name::RequestHeaders => true,
             // Meant for the next hop only, and forwarded because we pass 100 (Continue) on.
@@ -117,6 +135,16 @@ impl Outgoing<'_> {
             | Name::Http2Settings => false,
         };
         kept && !(self.head.names_fields && is_named(self.buf, &self.head.lines, name)) && !touched(self.edits, name)
+    }
+}
+
+/// Puts a number of milliseconds in its place: right-aligned, behind blanks, which a value may begin with (RFC 9110, 5.5).
+pub(crate) fn write_deadline(out: &mut [u8], at: usize, millis: u64) {
+    let Some(field) = out.get_mut(at..at + DEADLINE_DIGITS) else { return };
+    let mut left = millis.min(999_999_999_999);
+    for (i, byte) in field.iter_mut().rev().enumerate() {
+        *byte = if left > 0 || i == 0 { b'0' + (left % 10) as u8 } else { b' ' };
+        left /= 10;
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use arc_swap::ArcSwap;
-use kernel::metrics::{Cell64, Sharded};
+use kernel::metrics::Sharded;
 use kernel::{Clock, Drain, Entropy};
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
@@ -15,8 +15,9 @@ use tokio::task::AbortHandle;
 use crate::access::AccessSink;
 use crate::checks;
 use crate::core::{ClientCounts, Commons, Mailbox};
-use crate::inspect::{EndpointView, GatewayView, ServiceView};
+use crate::inspect::GatewayView;
 use crate::plan::{HealthPlan, Plan};
+use crate::service::TICK;
 use crate::state::{Registry, Snapshot, traffic_view};
 use crate::worker;
 
@@ -27,6 +28,8 @@ pub struct Gateway {
     registry: Mutex<Registry>,
     workers: Mutex<Vec<JoinHandle<io::Result<()>>>>,
     checks: Mutex<Vec<Check>>,
+    /// What lets the judges look at what was counted.
+    ticking: Mutex<Option<AbortHandle>>,
     control: Handle,
     worker_count: usize,
 }
@@ -53,7 +56,7 @@ impl Gateway {
         control: Handle,
     ) -> io::Result<Gateway> {
         let workers = workers.max(1);
-        let mut registry = Registry::new(workers);
+        let mut registry = Registry::new(workers, clock.clone());
         let access = AccessSink::start()?;
         access.configure(plan.access_log.as_ref());
         let snapshot = registry.snapshot(plan);
@@ -65,6 +68,7 @@ impl Gateway {
             clients: ClientCounts::default(),
             edge: Sharded::new(workers),
             access,
+            control: control.clone(),
         });
         let mut threads = Vec::new();
         for index in 0..workers {
@@ -78,10 +82,13 @@ impl Gateway {
             registry: Mutex::new(registry),
             workers: Mutex::new(threads),
             checks: Mutex::default(),
+            ticking: Mutex::default(),
             control,
             worker_count: workers,
         };
         gateway.start_checks(&gateway.commons.snapshot.load())?;
+        let ticking = gateway.control.spawn(tick(gateway.commons.clone()));
+        *gateway.ticking.lock().unwrap_or_else(PoisonError::into_inner) = Some(ticking.abort_handle());
         Ok(gateway)
     }
 
@@ -106,7 +113,8 @@ impl Gateway {
     fn start_checks(&self, snapshot: &Snapshot) -> io::Result<()> {
         let mut running = self.checks.lock().unwrap_or_else(PoisonError::into_inner);
         let mut before = std::mem::take(&mut *running);
-        for (service, endpoints) in snapshot.plan.services.iter().zip(&snapshot.endpoints) {
+        let states = snapshot.services.iter().zip(&snapshot.endpoints);
+        for (service, (state, endpoints)) in snapshot.plan.services.iter().zip(states) {
             let Some(plan) = &service.health else { continue };
             for endpoint in endpoints {
                 let same = before.iter().position(|c| c.endpoint == endpoint.id && c.plan == *plan);
@@ -114,7 +122,8 @@ impl Gateway {
                     Some(at) => before.swap_remove(at),
                     None => {
                         let entropy = Entropy::from_os().map_err(io::Error::other)?;
-                        let watch = checks::watch(service.name.clone(), endpoint.clone(), plan.clone(), entropy);
+                        let clock = self.commons.clock.clone();
+                        let watch = checks::watch(state.clone(), endpoint.clone(), plan.clone(), clock, entropy);
                         let task = self.control.spawn(watch).abort_handle();
                         Check { endpoint: endpoint.id, plan: plan.clone(), task }
                     }
@@ -142,34 +151,38 @@ impl Gateway {
             }
         }
         self.checks.lock().unwrap_or_else(PoisonError::into_inner).drain(..).for_each(|c| c.task.abort());
+        if let Some(ticking) = self.ticking.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            ticking.abort();
+        }
         self.commons.access.flush();
     }
 
     /// How things are.
     pub fn view(&self) -> GatewayView {
         let snapshot = self.commons.snapshot.load();
-        let services = snapshot.services.iter().zip(&snapshot.endpoints);
+        let now = self.commons.clock.now();
         GatewayView {
             workers: self.worker_count,
             connections: self.commons.clients.total().max(0).unsigned_abs(),
             reloads: self.commons.generation.load(Ordering::Acquire),
             routes: snapshot.routes.iter().map(|r| traffic_view(&r.name, &r.traffic)).collect(),
-            services: services
-                .map(|(service, endpoints)| ServiceView {
-                    traffic: traffic_view(&service.name, &service.traffic),
-                    endpoints: endpoints
-                        .iter()
-                        .map(|e| EndpointView {
-                            traffic: traffic_view(&e.plan.name, &e.traffic),
-                            healthy: e.healthy.load(Ordering::Relaxed),
-                            reason: e.reason.lock().unwrap_or_else(PoisonError::into_inner).clone(),
-                            connections: u64::from(e.queue.open()),
-                            idle: e.idle_total(),
-                            connect_failures: e.links.sum(|l| Cell64::get(&l.connect_failures)),
-                        })
-                        .collect(),
-                })
+            services: snapshot
+                .services
+                .iter()
+                .zip(&snapshot.endpoints)
+                .map(|(service, endpoints)| service.view(endpoints, now))
                 .collect(),
         }
+    }
+}
+
+/// Lets every service's judge look at what the workers counted, until the gateway ends.
+async fn tick(commons: Arc<Commons>) {
+    let mut every = tokio::time::interval(TICK);
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        every.tick().await;
+        let now = commons.clock.now();
+        commons.snapshot.load().services.iter().for_each(|service| service.tick(now));
     }
 }

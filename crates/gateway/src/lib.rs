@@ -7,31 +7,40 @@
 //! Absent on purpose: configuration files (the plan is given), any store, TLS and HTTP/2 (not built yet).
 
 mod access;
-mod attempt;
+mod answering;
 mod buf;
 mod checks;
 mod collect;
+mod collect_services;
 mod conn;
 mod core;
 mod deadlines;
 mod decide;
 mod facts;
 mod forward;
+mod gate;
 mod gateway;
 pub mod h1;
 pub mod inspect;
+mod judged;
+mod operate;
 mod pace;
+mod park;
 pub mod plan;
 mod pool;
 mod problem;
 mod queue;
 mod relay;
 mod request;
+mod sending;
+mod service;
 mod state;
+mod tries;
 mod tunnel;
 mod upload;
 mod worker;
 
 pub use gateway::Gateway;
 pub use inspect::GatewayView;
+pub use operate::UnknownName;
 pub use plan::Plan;

@@ -32,6 +32,7 @@ use crate::core::{Core, Want};
 use crate::deadlines::Deadline;
 use crate::plan::ServicePlan;
 use crate::queue::{Grant, Slot, Spare};
+use crate::service::Place;
 use crate::state::EndpointState;
 
 /// One connection to an endpoint, in use.
@@ -43,6 +44,10 @@ pub(crate) struct UpConn {
     pub(crate) reused: bool,
     /// Whether the request stood in line for it.
     pub(crate) waited: bool,
+    /// How long it had been idle before.
+    pub(crate) idled: Duration,
+    /// The request's right to be worked on; given back as soon as the answer has arrived.
+    pub(crate) place: Option<Place>,
     /// What the endpoint announced with `Keep-Alive: timeout=`.
     pub(crate) announced: Option<Duration>,
     pub(crate) slot: Slot,
@@ -90,13 +95,17 @@ pub(crate) enum AcquireError {
     Saturated,
     #[error("the request's time is up")]
     Deadline,
-    #[error("the client went away meanwhile")]
-    ClientGone,
 }
 
 impl Pool {
     /// The newest idle connection to `endpoint` that will do. Dead ones found on the way are closed.
-    fn checkout(&self, core: &Core, endpoint: &EndpointState, service: &ServicePlan, reuse: Reuse) -> Option<UpConn> {
+    pub(crate) fn checkout(
+        &self,
+        core: &Core,
+        endpoint: &EndpointState,
+        service: &ServicePlan,
+        reuse: Reuse,
+    ) -> Option<UpConn> {
         let mut idle = self.idle.borrow_mut();
         let list = idle.get_mut(&endpoint.id)?;
         if list.is_empty() {
@@ -120,11 +129,21 @@ impl Pool {
         endpoint.idle[core.index].store(list.len() as u32, Ordering::SeqCst);
         let conn = found?;
         core.commons_links(endpoint).reused.inc();
-        Some(UpConn { io: conn.io, buf: None, reused: true, waited: false, announced: conn.announced, slot: conn.slot })
+        Some(UpConn {
+            io: conn.io,
+            buf: None,
+            reused: true,
+            waited: false,
+            idled: now.since(conn.since),
+            place: None,
+            announced: conn.announced,
+            slot: conn.slot,
+        })
     }
 
     /// Keeps a connection whose answer is complete, hands it to who waits for it, or closes it.
     pub(crate) fn release(&self, core: &Core, service: &ServicePlan, mut conn: UpConn) {
+        conn.place = None;
         if let Some(buf) = conn.buf.take() {
             let clean = buf.is_empty();
             core.buffers.give(buf);
@@ -350,12 +369,13 @@ impl Core {
             Some(Grant::Connection(Spare { io, slot, since, announced })) => {
                 let io = TcpStream::from_std(io).map_err(AcquireError::Connect)?;
                 let limit = endpoint.idle_limit(service.idle_timeout, announced);
-                let fresh = keepalive::may_reuse(self.clock().now().since(since), limit, reuse == Reuse::Any);
+                let idled = self.clock().now().since(since);
+                let fresh = keepalive::may_reuse(idled, limit, reuse == Reuse::Any);
                 let quiet = is_quiet_now(&io);
                 if reuse == Reuse::Never || !fresh || !quiet {
                     return Ok(Err(slot));
                 }
-                Ok(Ok(UpConn { io, buf: None, reused: true, waited: true, announced, slot }))
+                Ok(Ok(UpConn { io, buf: None, reused: true, waited: true, idled, place: None, announced, slot }))
             }
         }
     }
@@ -376,7 +396,8 @@ impl Core {
         match within(deadline, connect_any(&endpoint.plan.addresses)).await {
             Ok(Ok(io)) => {
                 links.opened.inc();
-                Ok(UpConn { io, buf: None, reused: false, waited: false, announced: None, slot })
+                let idled = Duration::ZERO;
+                Ok(UpConn { io, buf: None, reused: false, waited: false, idled, place: None, announced: None, slot })
             }
             Ok(Err(error)) => {
                 links.connect_failures.inc();

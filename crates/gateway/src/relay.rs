@@ -130,6 +130,7 @@ impl<'a> Relay<'a> {
             blocked_on_client: false,
         };
         relay.copy_small();
+        relay.free_early();
         relay
     }
 

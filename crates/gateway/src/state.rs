@@ -10,13 +10,19 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use kernel::Moment;
 use kernel::metrics::{Cell64, Latency, LatencySum, Sharded};
+use kernel::{Clock, Moment};
+use policy::balance;
 use policy::keepalive::IdleMemory;
+use policy::latency::{self, BUCKETS};
+use policy::outlier::Totals;
 
+use crate::gate::Gate;
 use crate::inspect::TrafficView;
+use crate::judged::Judged;
 use crate::plan::{EndpointPlan, Plan};
 use crate::queue::WaitQueue;
+use crate::service::ServiceState;
 
 /// One plan and the states of what it names.
 #[derive(Debug)]
@@ -39,27 +45,41 @@ pub(crate) struct RouteState {
     pub(crate) traffic: Sharded<Traffic>,
 }
 
-/// Counters of a service.
-#[derive(Debug)]
-pub(crate) struct ServiceState {
-    pub(crate) name: String,
-    pub(crate) traffic: Sharded<Traffic>,
-}
-
 /// State and counters of an endpoint.
 #[derive(Debug)]
 pub(crate) struct EndpointState {
     /// Unique in the process.
     pub(crate) id: u32,
     pub(crate) plan: EndpointPlan,
+    /// The hash of its name.
+    pub(crate) identity: u64,
     pub(crate) traffic: Sharded<Traffic>,
     pub(crate) links: Sharded<LinkCells>,
     /// No plan speaks of it any more: its connections are not kept.
     pub(crate) retired: AtomicBool,
     /// What active checks say.
     pub(crate) healthy: AtomicBool,
-    /// Why, in words.
+    /// The last word of active checks.
     pub(crate) reason: Mutex<String>,
+    /// What its service's judge holds it for.
+    pub(crate) judged: Judged,
+    /// Good answers, by worker.
+    good: Sharded<GoodCells>,
+    /// Whether a request is trying it while it is in doubt.
+    pub(crate) trial: AtomicBool,
+    /// When something last came from it, in nanoseconds.
+    heard_at: AtomicU64,
+    /// Peak EWMA of the time to the first byte: the bits of a number of microseconds (0: not known), and when it last
+    /// moved, in nanoseconds.
+    latency_us: AtomicU64,
+    latency_at: AtomicU64,
+    /// It asked to be left alone until then (`Retry-After`), in nanoseconds.
+    rest_until: AtomicU64,
+    /// How often it was taken out since the start.
+    pub(crate) ejected: AtomicU64,
+    /// The gate of its service.
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) clock: Clock,
     /// Attempts that have not ended.
     pub(crate) in_flight: AtomicU32,
     /// Connections, and who waits for one.
@@ -76,6 +96,20 @@ pub(crate) struct EndpointState {
     memory: Mutex<IdleMemory>,
     /// The same as one number for the hot path: nanoseconds; `u64::MAX`: nothing seen.
     learned_idle: AtomicU64,
+}
+
+/// Good answers of an endpoint on one worker.
+#[derive(Debug)]
+struct GoodCells {
+    ok: Cell64,
+    /// Time to the first byte, in the buckets of `policy::latency`.
+    latency: [Cell64; BUCKETS],
+}
+
+impl Default for GoodCells {
+    fn default() -> GoodCells {
+        GoodCells { ok: Cell64::default(), latency: std::array::from_fn(|_| Cell64::default()) }
+    }
 }
 
 /// What flowed through a route, service or endpoint on one worker.
@@ -136,15 +170,26 @@ pub(crate) fn traffic_view(name: &str, traffic: &Sharded<Traffic>) -> TrafficVie
 }
 
 impl EndpointState {
-    fn new(id: u32, plan: EndpointPlan, workers: usize, max_connections: u32) -> EndpointState {
+    fn new(id: u32, plan: EndpointPlan, workers: usize, max_connections: u32, gate: Arc<Gate>, clock: Clock) -> Self {
         EndpointState {
             id,
+            identity: balance::hash(plan.name.as_bytes()),
             plan,
             traffic: Sharded::new(workers),
             links: Sharded::new(workers),
             retired: AtomicBool::new(false),
             healthy: AtomicBool::new(true),
             reason: Mutex::new("not checked".to_owned()),
+            judged: Judged::default(),
+            good: Sharded::new(workers),
+            trial: AtomicBool::new(false),
+            heard_at: AtomicU64::new(0),
+            latency_us: AtomicU64::new(0),
+            latency_at: AtomicU64::new(0),
+            rest_until: AtomicU64::new(0),
+            ejected: AtomicU64::new(0),
+            gate,
+            clock,
             in_flight: AtomicU32::new(0),
             queue: WaitQueue::new(max_connections),
             idle: (0..workers).map(|_| AtomicU32::new(0)).collect(),
@@ -154,6 +199,64 @@ impl EndpointState {
             memory: Mutex::default(),
             learned_idle: AtomicU64::new(u64::MAX),
         }
+    }
+
+    /// A good answer, whose first byte came `us` microseconds after the request was sent.
+    #[inline]
+    pub(crate) fn count_good(&self, worker: usize, us: u64, now: Moment) {
+        let cells = self.good.shard(worker);
+        cells.ok.inc();
+        cells.latency[latency::bucket_of(us)].inc();
+        // Workers may overwrite each other's step; the value is a smoothed guess either way.
+        let old = f64::from_bits(self.latency_us.load(Ordering::Relaxed));
+        let since = now.since(Moment::from_nanos(self.latency_at.load(Ordering::Relaxed)));
+        self.latency_us.store(balance::peak_ewma(old, us, since).to_bits(), Ordering::Relaxed);
+        self.latency_at.store(now.as_nanos(), Ordering::Relaxed);
+    }
+
+    /// Good answers since the start, and their latencies.
+    pub(crate) fn good_totals(&self) -> Totals {
+        let mut totals = Totals::default();
+        for cells in self.good.iter() {
+            totals.ok += cells.ok.get();
+            totals.latency.iter_mut().zip(&cells.latency).for_each(|(sum, cell)| *sum += cell.get());
+        }
+        totals
+    }
+
+    /// Peak EWMA of the time to the first byte, in microseconds; 0: not known.
+    #[inline]
+    pub(crate) fn latency_us(&self) -> u64 {
+        f64::from_bits(self.latency_us.load(Ordering::Relaxed)) as u64
+    }
+
+    /// When something last came from it.
+    #[inline]
+    pub(crate) fn heard_at(&self) -> Moment {
+        Moment::from_nanos(self.heard_at.load(Ordering::Relaxed))
+    }
+
+    /// Something came from it.
+    #[inline]
+    pub(crate) fn hear(&self, now: Moment) {
+        self.heard_at.store(now.as_nanos(), Ordering::Relaxed);
+    }
+
+    /// It asked to be left alone for this long.
+    pub(crate) fn rest(&self, how_long: Duration, now: Moment) {
+        self.rest_until.fetch_max((now + how_long).as_nanos(), Ordering::Relaxed);
+    }
+
+    /// Whether it asked to be left alone.
+    #[inline]
+    pub(crate) fn rests(&self, now: Moment) -> bool {
+        let until = self.rest_until.load(Ordering::Relaxed);
+        until != 0 && until > now.as_nanos()
+    }
+
+    /// What is known of how it closes idle connections.
+    pub(crate) fn idle_memory(&self) -> IdleMemory {
+        *self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Idle connections of all workers.
@@ -225,6 +328,7 @@ impl EndpointState {
 #[derive(Debug)]
 pub(crate) struct Registry {
     workers: usize,
+    clock: Clock,
     next_id: u32,
     generation: u64,
     routes: HashMap<String, Arc<RouteState>>,
@@ -233,9 +337,10 @@ pub(crate) struct Registry {
 }
 
 impl Registry {
-    pub(crate) fn new(workers: usize) -> Registry {
+    pub(crate) fn new(workers: usize, clock: Clock) -> Registry {
         Registry {
             workers,
+            clock,
             next_id: 0,
             generation: 0,
             routes: HashMap::new(),
@@ -260,20 +365,22 @@ impl Registry {
             .services
             .iter()
             .map(|s| {
-                let new = || ServiceState { name: s.name.clone(), traffic: Sharded::new(workers) };
-                self.services.get(&s.name).cloned().unwrap_or_else(|| Arc::new(new()))
+                let new = || Arc::new(ServiceState::new(s, workers, self.clock.now()));
+                self.services.get(&s.name).cloned().unwrap_or_else(new)
             })
             .collect();
         let mut kept = HashMap::new();
         let mut endpoints = Vec::new();
-        for service in &plan.services {
+        for (service, known_service) in plan.services.iter().zip(&services) {
             let mut of_service = Vec::new();
             for endpoint in &service.endpoints {
                 let key = (service.name.clone(), endpoint.name.clone());
                 let known = self.endpoints.get(&key).filter(|e| e.plan == *endpoint).cloned();
                 let state = known.unwrap_or_else(|| {
                     self.next_id += 1;
-                    Arc::new(EndpointState::new(self.next_id, endpoint.clone(), workers, service.max_connections))
+                    let (gate, clock) = (known_service.gate.clone(), self.clock.clone());
+                    let (plan, most) = (endpoint.clone(), service.max_connections);
+                    Arc::new(EndpointState::new(self.next_id, plan, workers, most, gate, clock))
                 });
                 state.queue.set_limit(service.max_connections);
                 if service.health.is_none() {
@@ -283,6 +390,7 @@ impl Registry {
                 kept.insert(key, state.clone());
                 of_service.push(state);
             }
+            known_service.adopt(service, &of_service, self.clock.now());
             endpoints.push(of_service);
         }
         for (key, state) in &self.endpoints {

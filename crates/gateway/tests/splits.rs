@@ -132,7 +132,8 @@ fn cutting() -> SocketAddr {
 
 #[test]
 fn answers_cut_at_every_byte() {
-    let running = Setup::to(cutting()).start();
+    // Some connections end behind their answers without a word: the request is then sent again.
+    let running = Setup::to(cutting()).service(|s| s.retry.attempts = 3).start();
     let mut client = running.client();
     for (n, (name, bytes, gets)) in ANSWERS.iter().enumerate() {
         for at in 0..bytes.len() {

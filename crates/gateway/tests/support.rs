@@ -71,14 +71,21 @@ pub(crate) fn service(name: &str, endpoints: &[SocketAddr]) -> ServicePlan {
         max_idle: 64,
         idle_timeout: Duration::from_secs(60),
         host: None,
-        outlier: OutlierRule::default(),
-        retry: RetryRule::default(),
-        hold: HoldRule::default(),
-        park: ParkRule::default(),
+        // Tests of what one attempt does see one attempt, as it is; those of second tries ask for them (`resilient`).
+        outlier: OutlierRule { enabled: false, slow_start: Duration::ZERO, ..OutlierRule::default() },
+        retry: RetryRule { attempts: 1, ..RetryRule::default() },
+        hold: HoldRule { max_body: 0, ..HoldRule::default() },
+        park: ParkRule { max_wait: Duration::ZERO, ..ParkRule::default() },
         gate: GateRule::default(),
         failover: FailoverRule::default(),
         fail_open: true,
     }
+}
+
+/// The same with everything that is on by default.
+pub(crate) fn resilient(service: &mut ServicePlan) {
+    (service.retry, service.park) = (RetryRule::default(), ParkRule::default());
+    (service.outlier, service.hold) = (OutlierRule::default(), HoldRule::default());
 }
 
 /// An endpoint at this address, named after it.

@@ -76,6 +76,7 @@ codes! {
     UpstreamTruncated     "upstream-truncated"      502 Upstream "The service broke off its answer";
     UpstreamUnreachable   "upstream-unreachable"    503 Upstream "No endpoint of the service could be reached";
     UpstreamSaturated     "upstream-saturated"      503 Limit    "Every connection to the service is in use";
+    ServiceOverloaded     "service-overloaded"      503 Limit    "The service is working on as many requests as it may";
     ConnectionLimit       "connection-limit"        503 Limit    "The gateway has reached its connection limit";
     UpstreamTimeout       "upstream-timeout"        504 Timeout  "The service did not answer in time";
     VersionNotSupported   "version-not-supported"   505 Client   "This HTTP version is not supported";

@@ -65,6 +65,7 @@ fn request(wire: &[u8], trusted: bool) -> Result<bool, String> {
         path: None,
         host: None,
         edits: &HeaderEdits::default(),
+        deadline: None,
     };
     outgoing.write(&endpoint, &mut out);
     let mut again = RequestParser::default();

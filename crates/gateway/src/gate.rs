@@ -1,0 +1,106 @@
+//! A service's one gate: while every endpoint works on as many requests as it may, requests wait here, in one line with
+//! a bound, for at most the time that the rule gives. `policy::gate` keeps the order; this is who sleeps and who wakes.
+//!
+//! Who leaves an endpoint wakes the first in line, who then chooses among the endpoints anew. Newcomers do not overtake:
+//! while somebody waits they stand in line too. Lost wake-ups are excluded by order: a waiter first stands in line, then
+//! looks for a place once more; who leaves first gives its place back, then looks for waiters.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use kernel::Moment;
+use policy::gate::{self, GateRule, Ticket, Turn};
+use tokio::sync::oneshot;
+
+/// The line of one service.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    waiting: AtomicU32,
+    line: Mutex<gate::Gate<oneshot::Sender<()>>>,
+}
+
+/// A place in the line; leaving it (by drop) is noticed.
+#[derive(Debug)]
+pub(crate) struct Waiter<'a> {
+    gate: &'a Gate,
+    ticket: Ticket,
+    turn: oneshot::Receiver<()>,
+    taken: bool,
+    now: Moment,
+}
+
+impl Gate {
+    pub(crate) fn new(rule: &GateRule) -> Gate {
+        Gate { waiting: AtomicU32::new(0), line: Mutex::new(gate::Gate::new(rule.max_queue)) }
+    }
+
+    pub(crate) fn set_rule(&self, rule: &GateRule) {
+        self.lock().set_max_queue(rule.max_queue);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, gate::Gate<oneshot::Sender<()>>> {
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Requests that wait.
+    #[inline]
+    pub(crate) fn waiting(&self) -> u32 {
+        self.waiting.load(Ordering::SeqCst)
+    }
+
+    /// Stands in line until `until`; `None` if the line is full.
+    pub(crate) fn enter(&self, now: Moment, until: Moment) -> Option<Waiter<'_>> {
+        let (tx, turn) = oneshot::channel();
+        let mut line = self.lock();
+        let ticket = line.enter(now, until, tx).ok()?;
+        self.publish(&line);
+        Some(Waiter { gate: self, ticket, turn, taken: false, now })
+    }
+
+    /// Wakes the first in line, if there is one.
+    pub(crate) fn let_in(&self, now: Moment) {
+        let mut line = self.lock();
+        loop {
+            match line.next(now) {
+                // Who has left meanwhile needs no turn.
+                Some(Turn::Go(waiter)) => {
+                    if waiter.send(()).is_ok() {
+                        break;
+                    }
+                }
+                // Its own deadline tells it.
+                Some(Turn::Late(_)) => {}
+                None => break,
+            }
+        }
+        self.publish(&line);
+    }
+
+    fn publish(&self, line: &gate::Gate<oneshot::Sender<()>>) {
+        self.waiting.store(u32::try_from(line.len()).unwrap_or(u32::MAX), Ordering::SeqCst);
+    }
+}
+
+impl Waiter<'_> {
+    /// Waits for its turn. Cancel safe: a turn that comes too late goes to the next.
+    pub(crate) async fn turn(&mut self) {
+        // The sender is dropped only when the line has found this waiter overdue; its own deadline says the same.
+        if (&mut self.turn).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        self.taken = true;
+    }
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        let mut line = self.gate.lock();
+        let waited = line.leave(self.ticket).is_some();
+        self.gate.publish(&line);
+        drop(line);
+        // A turn that came and was not taken goes to the next.
+        if !waited && !self.taken && self.turn.try_recv().is_ok() {
+            self.gate.let_in(self.now);
+        }
+    }
+}

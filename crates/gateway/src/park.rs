@@ -1,0 +1,153 @@
+//! Requests that wait because no endpoint of their service can be reached. Nothing of them was sent, so they may be of
+//! any method. While somebody waits, connections to every endpoint are tried each 50 to 100 ms; the first that comes
+//! about lets everybody go on, the one with the least time left first. `policy::park` says who may wait and how long.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use kernel::{Clock, Entropy, Moment};
+use policy::park::{self, ParkQueue, ParkRule, ParkTicket};
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+
+use crate::service::ServiceState;
+use crate::state::EndpointState;
+
+/// How long one try to connect may take while requests wait for it.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The parked requests of one service.
+#[derive(Debug, Default)]
+pub(crate) struct Park {
+    waiting: AtomicU32,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    queue: ParkQueue<oneshot::Sender<()>>,
+    bytes: u64,
+    /// Whether connections are being tried.
+    probing: bool,
+}
+
+/// A parked request; leaving (by drop) is noticed.
+#[derive(Debug)]
+pub(crate) struct Parked<'a> {
+    park: &'a Park,
+    ticket: ParkTicket,
+    bytes: u64,
+    released: oneshot::Receiver<()>,
+}
+
+impl Inner {
+    fn len(&self) -> u32 {
+        u32::try_from(self.queue.len()).unwrap_or(u32::MAX)
+    }
+}
+
+impl Park {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Requests that wait.
+    pub(crate) fn waiting(&self) -> u32 {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Parks a request of `bytes` bytes whose time ends at `deadline`. The flag says whether connections have to be
+    /// tried from now on ([`probe`]); `None`: no more may wait.
+    pub(crate) fn enter(&self, rule: &ParkRule, deadline: Moment, bytes: u64) -> Option<(Parked<'_>, bool)> {
+        let mut inner = self.lock();
+        if !park::may_park(rule, inner.len(), inner.bytes, bytes) {
+            return None;
+        }
+        let (tx, released) = oneshot::channel();
+        let ticket = inner.queue.park(deadline, tx);
+        inner.bytes += bytes;
+        let first = !std::mem::replace(&mut inner.probing, true);
+        self.publish(&inner);
+        Some((Parked { park: self, ticket, bytes, released }, first))
+    }
+
+    fn publish(&self, inner: &Inner) {
+        self.waiting.store(inner.len(), Ordering::Relaxed);
+    }
+
+    /// Lets everybody go on, the one with the least time left first.
+    fn release(&self, now: Moment) {
+        let mut inner = self.lock();
+        while let Some(tx) = inner.queue.release(now) {
+            // Who has left meanwhile needs nothing.
+            let _sent = tx.send(()).is_ok();
+        }
+        self.publish(&inner);
+    }
+
+    /// Ends the probing if nobody waits any more.
+    fn is_over(&self) -> bool {
+        let mut inner = self.lock();
+        if inner.queue.is_empty() {
+            inner.probing = false;
+        }
+        !inner.probing
+    }
+}
+
+impl Parked<'_> {
+    /// Waits until the request may go on. Cancel safe.
+    pub(crate) async fn released(&mut self) {
+        // The sender is dropped with the service only, which a request under way keeps alive.
+        if (&mut self.released).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+impl Drop for Parked<'_> {
+    fn drop(&mut self) {
+        let mut inner = self.park.lock();
+        inner.queue.leave(self.ticket);
+        inner.bytes = inner.bytes.saturating_sub(self.bytes);
+        self.park.publish(&inner);
+    }
+}
+
+/// Tries connections until nobody waits. Runs on the control plane, once for each service at a time.
+pub(crate) async fn probe(service: Arc<ServiceState>, clock: Clock, mut entropy: Entropy) {
+    while !service.park.is_over() {
+        let began = clock.now();
+        let mut tries = tokio::task::JoinSet::new();
+        for endpoint in service.members() {
+            if endpoint.is_forced() {
+                continue;
+            }
+            tries.spawn(async move {
+                let reached = tokio::time::timeout(PROBE_TIMEOUT, reach(&endpoint.plan.addresses)).await;
+                reached.is_ok_and(|reached| reached).then_some(endpoint)
+            });
+        }
+        let pause = park::probe_delay(&mut entropy);
+        while let Some(tried) = tries.join_next().await {
+            if let Ok(Some(endpoint)) = tried {
+                let endpoint: Arc<EndpointState> = endpoint;
+                service.connected(&endpoint, clock.now());
+                service.park.release(clock.now());
+            }
+        }
+        tokio::time::sleep(pause.saturating_sub(clock.now().since(began))).await;
+    }
+}
+
+/// Whether a connection to one of the addresses can be made.
+async fn reach(addresses: &[SocketAddr]) -> bool {
+    for address in addresses {
+        if TcpStream::connect(address).await.is_ok() {
+            return true;
+        }
+    }
+    false
+}
