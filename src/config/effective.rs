@@ -12,8 +12,21 @@ use super::model::Config;
 /// Comments stand in this column if the line leaves room.
 const COMMENT_COLUMN: usize = 44;
 
-/// Tables within tables that have keys of their own; other ones are printed in braces.
-const OWN_TABLES: [&str; 5] = ["health", "redirect", "cors", "request_headers", "response_headers"];
+/// Tables within tables that have a header of their own if the file says anything of them; all others are printed in
+/// braces.
+const OWN_TABLES: [&str; 11] = [
+    "health",
+    "retry_budget",
+    "queue",
+    "outlier",
+    "hold",
+    "park",
+    "failover",
+    "redirect",
+    "cors",
+    "request_headers",
+    "response_headers",
+];
 
 /// Renders it. It reads back as the same configuration.
 pub(super) fn render(config: &Config, document: &Document<'_>, secrets: &Secrets) -> String {
@@ -70,8 +83,8 @@ impl Printer<'_> {
             true => writeln!(out, "{header}"),
             false => writeln!(out, "{header:COMMENT_COLUMN$}# default"),
         };
-        let (tables, lines): (Vec<_>, Vec<_>) =
-            table.iter().partition(|(key, v)| v.is_table() && OWN_TABLES.contains(&key.as_str()));
+        let opens = |key: &str| OWN_TABLES.contains(&key) && self.document.says(&at.then(key));
+        let (tables, lines): (Vec<_>, Vec<_>) = table.iter().partition(|(key, v)| v.is_table() && opens(key));
         lines.into_iter().for_each(|(key, value)| self.line(out, &at.then(key.as_str()), value));
         for (key, value) in tables {
             if let Value::Table(table) = value {
@@ -84,7 +97,8 @@ impl Printer<'_> {
         let line = format!("{} = {}", bare(at.key().unwrap_or_default()), self.value(at, value));
         let is_default = !self.document.says(at);
         let _infallible = match is_default {
-            true => writeln!(out, "{line:COMMENT_COLUMN$}# default"),
+            true if line.len() < COMMENT_COLUMN => writeln!(out, "{line:COMMENT_COLUMN$}# default"),
+            true => writeln!(out, "{line} # default"),
             false => writeln!(out, "{line}"),
         };
     }
