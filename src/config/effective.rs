@@ -7,26 +7,27 @@ use toml::Value;
 
 use super::document::{Document, Path, Step};
 use super::interpolate::Secrets;
-use super::model::Config;
+use super::model::{Config, Failover, Hold, Outlier, Park, Queue, RetryBudget};
 
 /// Comments stand in this column if the line leaves room.
 const COMMENT_COLUMN: usize = 44;
 
-/// Tables within tables that have a header of their own if the file says anything of them; all others are printed in
-/// braces.
-const OWN_TABLES: [&str; 11] = [
-    "health",
-    "retry_budget",
-    "queue",
-    "outlier",
-    "hold",
-    "park",
-    "failover",
-    "redirect",
-    "cors",
-    "request_headers",
-    "response_headers",
-];
+/// Tables within tables that have a header of their own; all others are printed in braces.
+const OWN_TABLES: [&str; 5] = ["health", "redirect", "cors", "request_headers", "response_headers"];
+
+/// Tables that every service has. One that is all default is printed in braces, on one line; else it has a header.
+fn is_all_default(key: &str, value: &Value) -> Option<bool> {
+    let default = match key {
+        "retry_budget" => Value::try_from(RetryBudget::default()),
+        "queue" => Value::try_from(Queue::default()),
+        "outlier" => Value::try_from(Outlier::default()),
+        "hold" => Value::try_from(Hold::default()),
+        "park" => Value::try_from(Park::default()),
+        "failover" => Value::try_from(Failover::default()),
+        _ => return None,
+    };
+    Some(default.is_ok_and(|default| default == *value))
+}
 
 /// Renders it. It reads back as the same configuration.
 pub(super) fn render(config: &Config, document: &Document<'_>, secrets: &Secrets) -> String {
@@ -83,8 +84,8 @@ impl Printer<'_> {
             true => writeln!(out, "{header}"),
             false => writeln!(out, "{header:COMMENT_COLUMN$}# default"),
         };
-        let opens = |key: &str| OWN_TABLES.contains(&key) && self.document.says(&at.then(key));
-        let (tables, lines): (Vec<_>, Vec<_>) = table.iter().partition(|(key, v)| v.is_table() && opens(key));
+        let opens = |key: &str, v: &Value| is_all_default(key, v).map_or(OWN_TABLES.contains(&key), |default| !default);
+        let (tables, lines): (Vec<_>, Vec<_>) = table.iter().partition(|(key, v)| v.is_table() && opens(key, v));
         lines.into_iter().for_each(|(key, value)| self.line(out, &at.then(key.as_str()), value));
         for (key, value) in tables {
             if let Value::Table(table) = value {

@@ -206,7 +206,8 @@ endpoints = ["10.0.0.1:80", { address = "${env:SECRET}.internal:80" }, { address
 balance = { hash = "cookie:sid" }
 max_requests = 16
 retry_budget = { share = 0.25 }
-outlier = { enabled = true }
+outlier = { slow_start = "0s" }
+hold = { max_wait = "100ms" }
 health = { tcp = true }
 
 [service.next]
