@@ -88,11 +88,13 @@ impl Path {
         })
     }
 
-    /// As a table is written in the file: `[service.shop]`, or `the file` for the root.
+    /// As a table is written in the file: `[service.shop]`, or `the file` for the root. A table in a list within a table
+    /// has no header of its own that tells which one it is.
     pub fn table(&self) -> String {
         match self.0.as_slice() {
             [] => "the file".to_owned(),
             [Step::Key(key), Step::Index(_)] => format!("`[[{key}]]`"),
+            [.., Step::Index(_)] => format!("`{self}`"),
             _ => format!("`[{self}]`"),
         }
     }

@@ -7,13 +7,27 @@ use toml::Value;
 
 use super::document::{Document, Path, Step};
 use super::interpolate::Secrets;
-use super::model::Config;
+use super::model::{Config, Failover, Hold, Outlier, Park, Queue, RetryBudget};
 
 /// Comments stand in this column if the line leaves room.
 const COMMENT_COLUMN: usize = 44;
 
-/// Tables within tables that have keys of their own; other ones are printed in braces.
+/// Tables within tables that have a header of their own; all others are printed in braces.
 const OWN_TABLES: [&str; 5] = ["health", "redirect", "cors", "request_headers", "response_headers"];
+
+/// Tables that every service has. One that is all default is printed in braces, on one line; else it has a header.
+fn is_all_default(key: &str, value: &Value) -> Option<bool> {
+    let default = match key {
+        "retry_budget" => Value::try_from(RetryBudget::default()),
+        "queue" => Value::try_from(Queue::default()),
+        "outlier" => Value::try_from(Outlier::default()),
+        "hold" => Value::try_from(Hold::default()),
+        "park" => Value::try_from(Park::default()),
+        "failover" => Value::try_from(Failover::default()),
+        _ => return None,
+    };
+    Some(default.is_ok_and(|default| default == *value))
+}
 
 /// Renders it. It reads back as the same configuration.
 pub(super) fn render(config: &Config, document: &Document<'_>, secrets: &Secrets) -> String {
@@ -70,8 +84,8 @@ impl Printer<'_> {
             true => writeln!(out, "{header}"),
             false => writeln!(out, "{header:COMMENT_COLUMN$}# default"),
         };
-        let (tables, lines): (Vec<_>, Vec<_>) =
-            table.iter().partition(|(key, v)| v.is_table() && OWN_TABLES.contains(&key.as_str()));
+        let opens = |key: &str, v: &Value| is_all_default(key, v).map_or(OWN_TABLES.contains(&key), |default| !default);
+        let (tables, lines): (Vec<_>, Vec<_>) = table.iter().partition(|(key, v)| v.is_table() && opens(key, v));
         lines.into_iter().for_each(|(key, value)| self.line(out, &at.then(key.as_str()), value));
         for (key, value) in tables {
             if let Value::Table(table) = value {
@@ -84,7 +98,8 @@ impl Printer<'_> {
         let line = format!("{} = {}", bare(at.key().unwrap_or_default()), self.value(at, value));
         let is_default = !self.document.says(at);
         let _infallible = match is_default {
-            true => writeln!(out, "{line:COMMENT_COLUMN$}# default"),
+            true if line.len() < COMMENT_COLUMN => writeln!(out, "{line:COMMENT_COLUMN$}# default"),
+            true => writeln!(out, "{line} # default"),
             false => writeln!(out, "{line}"),
         };
     }

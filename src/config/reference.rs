@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use super::schema::{Fact, facts, properties, resolve, root};
+use super::schema::{Fact, facts, header, properties, resolve, root};
 
 /// A generated file: its path within the repository, and its content.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,6 +70,7 @@ finding. This page and the [JSON schema](evenkeel.schema.json) are generated fro
 | duration | `\"250ms\"`, `\"2s\"`, `\"1m30s\"` | units `ms`, `s`, `m`, `h`, `d`; whole numbers |
 | size | `\"64KiB\"`, `\"10MB\"`, `\"512B\"` | `KiB`, `MiB`, `GiB` count by 1024, `kB`, `MB`, `GB` by 1000 |
 | rate | `\"240B/s\"` | a size in a second |
+| share | `\"20%\"`, `0.2` | a part of a whole |
 | address | `\"127.0.0.1:8080\"`, `\"[::1]:8080\"` | IP address and port |
 | secret | `\"${env:NAME}\"`, `\"${file:/path}\"` | put in when the file is read, never printed; every text may hold them; `$${` writes `${` |
 
@@ -77,15 +78,6 @@ A change of a key marked *live* is taken over on SIGHUP or when the file changes
 end under what they began with. One marked *restart* needs a new process; a reload says so.
 
 ";
-
-/// A table as it is written.
-fn header(table: &str) -> String {
-    match table {
-        "route" => "[[route]]".to_owned(),
-        t if t.starts_with("route.") => t.to_owned(),
-        t => format!("[{t}]"),
-    }
-}
 
 /// The anchor that Markdown renderers give a heading.
 fn anchor(header: &str) -> String {

@@ -5,7 +5,7 @@ use kernel::{ByteSize, Rate, Span};
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
-use super::model::Config;
+use super::model::{Config, Share};
 
 /// What is known about one key of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,12 +65,22 @@ pub fn facts(root: &Value) -> Vec<Fact> {
     facts
 }
 
+/// A table as its header is written: `[gateway]`, `[[route]]`, and `route.cors` for what stands within a route.
+pub fn header(table: &str) -> String {
+    match table {
+        "route" | "service.NAME.endpoints" => format!("[[{table}]]"),
+        t if t.starts_with("route.") => t.to_owned(),
+        t => format!("[{t}]"),
+    }
+}
+
 /// The value of a text with a unit, for comparison.
 pub fn measure(format: &str, text: &str) -> Option<u64> {
     match format {
         "evenkeel-duration" => text.parse().ok().map(Span::as_millis),
         "evenkeel-size" => text.parse().ok().map(ByteSize::as_bytes),
         "evenkeel-rate" => text.parse().ok().map(Rate::as_bytes_per_sec),
+        "evenkeel-share" => Share::parse(text).ok().map(|share| share.millionths().into()),
         _ => None,
     }
 }
@@ -127,6 +137,11 @@ fn limit(object: &mut Map<String, Value>, least: &str, most: &str) {
         Some("array") => set(object, "minItems", whole(least), "maxItems", whole(most)),
         Some("object") => set(object, "minProperties", whole(least), "maxProperties", whole(most)),
         Some("string") => set(object, "x-minimum", Some(least), "x-maximum", Some(most)),
+        None if object.get("format").is_some_and(|format| format == "evenkeel-share") => {
+            let number = |text: &str| Share::parse(text).ok().map(Share::as_f64);
+            set(object, "minimum", number(least), "maximum", number(most));
+            set(object, "x-minimum", Some(least), "x-maximum", Some(most));
+        }
         _ => {}
     }
 }
@@ -178,13 +193,18 @@ fn fact(table: &str, key: &str, property: &Value, inner: &Value, is_table: bool,
         kind: kind(inner),
         meaning: text.split("Default: ").next().unwrap_or_default().trim().to_owned(),
         default: between("Default: ", ". Range: "),
-        real_default: property.get("default").map(written),
+        // The default of a table is that of each of its keys, which say it themselves.
+        real_default: property.get("default").filter(|default| !(is_table && is_filled(default))).map(written),
         range: between(". Range: ", ". Reload: "),
         reload: between(". Reload: ", "."),
         why: text.split_once(" Why: ").map_or("", |(_, why)| why).to_owned(),
         is_table,
         is_required,
     }
+}
+
+fn is_filled(value: &Value) -> bool {
+    value.as_object().is_some_and(|object| !object.is_empty())
 }
 
 /// A default as it would be written in the file, texts without quotes.
@@ -208,12 +228,14 @@ fn written(default: &Value) -> String {
 pub fn kind(schema: &Value) -> String {
     let choices = choices(schema);
     if !choices.is_empty() {
-        return choices.iter().map(|c| format!("`{c}`")).collect::<Vec<_>>().join(" or ");
+        let or_table = if properties(schema).is_some() { " or table" } else { "" };
+        return choices.iter().map(|c| format!("`{c}`")).collect::<Vec<_>>().join(" or ") + or_table;
     }
     let known = match schema.get("format").and_then(Value::as_str) {
         Some("evenkeel-duration") => "duration",
         Some("evenkeel-size") => "size",
         Some("evenkeel-rate") => "rate",
+        Some("evenkeel-share") => "share",
         Some("evenkeel-listen") => "address",
         _ => "",
     };
@@ -240,7 +262,8 @@ fn word(json_type: &str) -> &str {
 
 /// The texts that an enumeration takes; empty if it is none.
 pub fn choices(schema: &Value) -> Vec<&str> {
-    if let Some(list) = schema.get("enum").and_then(Value::as_array) {
+    // A text that may also be a table cannot have an `enum`, which would forbid the table.
+    if let Some(list) = schema.get("enum").or_else(|| schema.get("x-choices")).and_then(Value::as_array) {
         return list.iter().filter_map(Value::as_str).collect();
     }
     let one_of = schema.get("oneOf").and_then(Value::as_array);

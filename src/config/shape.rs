@@ -11,7 +11,7 @@ use toml::de::DeValue;
 
 use super::document::{Document, MAX_FINDINGS, Path, Source, Step, placed};
 use super::interpolate::Secrets;
-use super::schema::{choices, measure, properties, resolve};
+use super::schema::{choices, header, measure, properties, resolve};
 
 pub(super) const UNKNOWN_KEY: Rule = Rule {
     id: "unknown-key",
@@ -143,9 +143,11 @@ impl Walk<'_> {
                 let bound = |name: &str| schema.get(name).and_then(Value::as_f64);
                 let (least, most) = (bound("minimum").unwrap_or(f64::MIN), bound("maximum").unwrap_or(f64::MAX));
                 if !(least..=most).contains(&number) {
+                    let is_share = schema.get("format").is_some_and(|format| format == "evenkeel-share");
+                    let or_text = if is_share { ", or a text such as `\"20%\"`" } else { "" };
                     let what = (
                         format!("`{}` is {}", name(path), shown(value).trim_start_matches("the number ")),
-                        format!("choose a number from {least} to {most}"),
+                        format!("choose a number from {least} to {most}{or_text}"),
                     );
                     self.say(&OUT_OF_RANGE, path, Some(span), true, what);
                 }
@@ -212,7 +214,7 @@ impl Walk<'_> {
     fn text(&mut self, text: &str, schema: &Value, path: &Path, span: Range<usize>) {
         let choices = choices(schema);
         if !choices.is_empty() && !choices.contains(&text) {
-            let list = choices.iter().map(|c| format!("`{c}`")).collect::<Vec<_>>().join(" or ");
+            let list = expected(schema);
             let remedy = match nearest(text, choices.iter().copied()) {
                 Some(near) => format!("did you mean `{near}`? It takes {list}"),
                 None => format!("write {list}"),
@@ -242,8 +244,7 @@ impl Walk<'_> {
         let facts = super::schema::facts(self.root);
         let elsewhere = facts.iter().filter(|f| f.key == key).map(|f| match f.table.as_str() {
             "" => format!("`[{}]`", f.key),
-            "route" => "`[[route]]`".to_owned(),
-            table => format!("`[{table}]`"),
+            table => format!("`{}`", header(table)),
         });
         let elsewhere = elsewhere.collect::<Vec<_>>().join(" and ");
         let all = keys.keys().map(|k| format!("`{k}`")).collect::<Vec<_>>().join(", ");

@@ -17,7 +17,7 @@ use gateway::plan::{AccessLogPlan, EdgePlan};
 use kernel::{Rule, Severity};
 
 use super::context::Context;
-use super::model::{AccessLog, Gateway, LogFormat};
+use super::model::{AccessLog, LogFormat};
 use crate::path;
 pub use listen::{Listening, cannot_listen};
 pub(super) use route::{name_of_route, table};
@@ -28,6 +28,8 @@ pub(super) const RULES: &[&Rule] = &[
     &listen::SAME_ADDRESS,
     &listen::ADDRESS_UNAVAILABLE,
     &service::UNRESOLVABLE_NAME,
+    &service::HEALTH_KIND,
+    &service::BUDGET_CEILING,
     &rules_of_route::NOTHING_TO_SERVE,
     &rules_of_route::ROUTE_NEEDED,
     &rules_of_route::ROUTE_TARGET,
@@ -94,7 +96,7 @@ pub(super) fn compile(context: &Context<'_>) -> Option<Compiled> {
         table: table(config),
         routes: routes?,
         services,
-        edge: edge(&config.gateway),
+        edge: edge(context),
         trusted_proxies: config.gateway.trusted_proxies.iter().filter_map(|c| c.block()).collect(),
         access_log,
     };
@@ -124,7 +126,10 @@ fn tokens(context: &Context<'_>) -> Option<TokenStore> {
     TokenStore::new(context.config.token.iter().filter_map(token).collect()).ok()
 }
 
-fn edge(gateway: &Gateway) -> EdgePlan {
+fn edge(context: &Context<'_>) -> EdgePlan {
+    let gateway = &context.config.gateway;
+    let deadline_header = gateway.deadline_header.lower_case();
+    route::forbid_managed(context, &path!["gateway", "deadline_header"], deadline_header.as_deref());
     EdgePlan {
         header_timeout: gateway.header_timeout.into(),
         body_idle_timeout: gateway.body_idle_timeout.into(),
@@ -139,7 +144,7 @@ fn edge(gateway: &Gateway) -> EdgePlan {
         max_body: gateway.max_body.as_bytes(),
         max_connections: gateway.max_connections,
         max_connections_per_client: gateway.max_connections_per_client,
-        deadline_header: None,
+        deadline_header,
     }
 }
 

@@ -153,7 +153,9 @@ fn plan(context: &Context<'_>, i: usize, route: &Route, name: String, files: &mu
     let edits = |key: &str, changes: &Option<HeaderChanges>, managed: &[&str]| {
         changes.as_ref().map(|changes| edits(context, &at.then(key), changes, managed)).unwrap_or_default()
     };
-    let request_headers = edits("request_headers", &route.request_headers, &MANAGED_IN_REQUESTS);
+    let deadline = context.config.gateway.deadline_header.lower_case();
+    let managed: Vec<&str> = MANAGED_IN_REQUESTS.into_iter().chain(deadline.as_deref()).collect();
+    let request_headers = edits("request_headers", &route.request_headers, &managed);
     let response_headers = edits("response_headers", &route.response_headers, &MANAGED_IN_ANSWERS);
     let cors = route.cors.as_ref().and_then(|cors| cross_origin(context, &at.then("cors"), cors));
     let error_pages = pages(context, &at, route, files);
@@ -307,6 +309,14 @@ fn edits(context: &Context<'_>, at: &Path, changes: &HeaderChanges, managed: &[&
     HeaderEdits {
         remove: changes.remove.iter().map(|name| name.as_str().to_ascii_lowercase()).collect(),
         set: changes.set.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect(),
+    }
+}
+
+/// Says so if `name`, in lower case, is a header that the gateway writes for another purpose.
+pub(super) fn forbid_managed(context: &Context<'_>, at: &Path, name: Option<&str>) {
+    if let Some(name) = name.filter(|name| MANAGED_IN_REQUESTS.contains(name)) {
+        let message = format!("`{name}` is written by the gateway itself, for another purpose");
+        context.say(&MANAGED_HEADER, at, message, "name another header, such as `X-Request-Timeout-Ms`");
     }
 }
 

@@ -68,8 +68,8 @@ pub(crate) const WITHOUT_EFFECT: Rule = Rule {
     id: "without-effect",
     severity: Severity::Error,
     title: "A key does nothing where it stands",
-    what: "A route that redirects has a key that is for requests that are sent on, or `replace_prefix` stands \
-           without `strip_prefix`.",
+    what: "A route that redirects has a key that is for requests that are sent on, `replace_prefix` stands without \
+           `strip_prefix`, or a health check by `tcp` has a key that is for an HTTP request (`expect`, `host`).",
     why: "What is written should be in force. A key that does nothing hides a misunderstanding.",
     remedy: "Take the key out, or add the one it needs.",
     example: "[[route]]\npath = \"/v1/*\"\nservice = \"shop\"\nstrip_prefix = \"/v1\"\nreplace_prefix = \"/v2\"",
@@ -102,7 +102,8 @@ pub(crate) const MANAGED_HEADER: Rule = Rule {
     title: "A header is set that the gateway writes itself",
     what: "`request_headers` or `response_headers` sets or removes a header that frames the message, belongs to one \
            connection, or is written by the gateway: `Content-Length`, `Transfer-Encoding`, `Connection`, `Host`, \
-           `X-Request-Id`, `X-Forwarded-For` and their like.",
+           `X-Request-Id`, `X-Forwarded-For`, the `deadline_header` of `[gateway]` and their like. Or \
+           `deadline_header` names one of the others.",
     why: "Framing that says one thing and does another is how requests are smuggled, and a client address that a \
           rule makes up is believed by the service.",
     remedy: "For `Host`, write `host` in the service. For `X-Forwarded-*` from a proxy in front, list the proxy in \

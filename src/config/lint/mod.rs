@@ -7,6 +7,7 @@
 
 mod gateway;
 mod node;
+mod resilience;
 mod route;
 mod service;
 
@@ -22,7 +23,7 @@ pub(super) struct Lint {
 
 /// Every lint, by table.
 pub(super) fn all() -> impl Iterator<Item = &'static Lint> {
-    [gateway::LINTS, node::LINTS, service::LINTS, route::LINTS].into_iter().flatten()
+    [gateway::LINTS, node::LINTS, service::LINTS, resilience::LINTS, route::LINTS].into_iter().flatten()
 }
 
 /// Runs every lint; only those that are errors if the file is not whole.

@@ -27,11 +27,12 @@ const NO_HEALTH_CHECK: Lint = Lint {
         severity: Severity::Warning,
         title: "A service has no health check",
         what: "A service has no `health`.",
-        why: "An endpoint that accepts connections but cannot work (its database is gone, it is still starting) \
-              keeps getting its share of the requests, and each of them fails. Without a check only refused \
-              connections are noticed.",
+        why: "Without a check an endpoint is judged by requests alone: some have to fail before it is left out, and \
+              some again each time it is tried anew. One that starts gets requests before it can work, and one that \
+              is idle is not known to be down.",
         remedy: "Name a path that answers 200 when the service can work and something from 400 up when it cannot. \
-                 The check asks each endpoint every two seconds.",
+                 The check asks each endpoint every two seconds. Where there is no such path, `health = { tcp = true \
+                 }` at least notices a process that is gone.",
         example: "[service.shop]\nendpoints = [\"127.0.0.1:9101\"]\nhealth = { path = \"/healthz\" }",
     },
     check: |context, rule| {
@@ -56,8 +57,10 @@ const SINGLE_ENDPOINT: Lint = Lint {
     check: |context, rule| {
         for (name, service) in &context.config.service {
             if let [only] = service.endpoints.as_slice() {
-                let message =
-                    format!("the service `{name}` has one endpoint, `{only}`: while it is down, every request fails");
+                let message = format!(
+                    "the service `{name}` has one endpoint, `{}`: while it is down, every request fails",
+                    only.address()
+                );
                 context.say(
                     rule,
                     &path!["service", name.as_str(), "endpoints"],
@@ -74,16 +77,20 @@ const SAME_ENDPOINT: Lint = Lint {
         id: "same-endpoint",
         severity: Severity::Warning,
         title: "An endpoint is listed twice",
-        what: "The same `host:port` stands more than once in the `endpoints` of a service.",
+        what: "The same `host:port` stands more than once in the `endpoints` of a service, whatever the weights and \
+               tiers.",
         why: "It gets a double share of the requests, is checked twice as often, and when it goes down it looks like \
-              two that did. Mostly another endpoint was meant and is missing.",
-        remedy: "Take the second one out, or write the address that was meant.",
+              two that did. In two tiers it would take over from itself. Mostly another endpoint was meant and is \
+              missing.",
+        remedy: "Take the second one out, or write the address that was meant. For a larger share of the requests, \
+                 give it a `weight`.",
         example: "[service.shop]\nendpoints = [\"127.0.0.1:9101\", \"127.0.0.1:9102\"]   # not 9101 twice",
     },
     check: |context, rule| {
         for (name, service) in &context.config.service {
             let mut seen = BTreeSet::new();
-            for (i, endpoint) in service.endpoints.iter().enumerate().filter(|(_, e)| !seen.insert(e.as_str())) {
+            let addresses = service.endpoints.iter().map(|entry| entry.address()).enumerate();
+            for (i, endpoint) in addresses.filter(|(_, address)| !seen.insert(address.as_str())) {
                 let message = format!("`{endpoint}` is already an endpoint of `{name}`");
                 let at = path!["service", name.as_str(), "endpoints", i];
                 context.say(rule, &at, message, "take it out, or write the address that was meant");
@@ -158,7 +165,7 @@ const HEALTH_TIMEOUT: Lint = Lint {
         title: "A health check may take longer than the time between checks",
         what: "`timeout` of `health` is longer than its `interval`.",
         why: "Checks of a slow endpoint follow each other without a pause, and finding it down takes `fall` times \
-              the timeout rather than `fall` times the interval.",
+              the timeout, however short the intervals are.",
         remedy: "Make the timeout at most as long as the interval.",
         example: "[service.shop]\nendpoints = [\"127.0.0.1:9101\"]\n\
                   health = { path = \"/healthz\", interval = \"2s\", timeout = \"1s\" }",
@@ -181,7 +188,8 @@ const HEALTH_SLOW: Lint = Lint {
         id: "slow-health-check",
         severity: Severity::Note,
         title: "Health checks notice a failure late",
-        what: "`interval` times `fall` of `health` is more than 30 seconds.",
+        what: "`interval` of `health` and its `fast_interval` for each further failure up to `fall` are together more \
+               than 30 seconds.",
         why: "For that long an endpoint that is down keeps its share of the requests.",
         remedy: "Check more often. A check every two seconds is half a request a second for each endpoint.",
         example: "[service.shop]\nendpoints = [\"127.0.0.1:9101\"]\n\
@@ -190,7 +198,9 @@ const HEALTH_SLOW: Lint = Lint {
     check: |context, rule| {
         for (name, service) in &context.config.service {
             let Some(health) = &service.health else { continue };
-            let found_after = Span::from_millis(health.interval.as_millis().saturating_mul(u64::from(health.fall)));
+            let again = health.fast_interval.min(health.interval).as_millis();
+            let again = again.saturating_mul(u64::from(health.fall.saturating_sub(1)));
+            let found_after = Span::from_millis(health.interval.as_millis().saturating_add(again));
             if found_after > SLOW_DETECTION {
                 let message = format!("an endpoint of `{name}` that is down is found out after {found_after}");
                 let at = path!["service", name.as_str(), "health"];
@@ -269,7 +279,7 @@ const ENDPOINT_LOOP: Lint = Lint {
             .map(|l| l.addr())
             .collect();
         for (name, service) in &config.service {
-            for (i, endpoint) in service.endpoints.iter().enumerate() {
+            for (i, endpoint) in service.endpoints.iter().map(|entry| entry.address()).enumerate() {
                 let loopback = if endpoint.as_str().starts_with("localhost:") {
                     format!("127.0.0.1:{}", endpoint.port())
                 } else {

@@ -7,6 +7,7 @@ use kernel::{ByteSize, Rate, Span};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::request_part::HeaderNameOrNone;
 use super::scalar::{Cidr, Listen};
 
 /// The gateway: where it listens, whom it believes, and its limits on clients. They hold for every listener.
@@ -126,6 +127,13 @@ pub struct Gateway {
     ///
     /// Why: a whole office behind one address fits, and one client cannot take every place.
     pub max_connections_per_client: u32,
+    /// The header in which a client may say how many milliseconds it waits; the shorter of that and the route's or
+    /// service's `timeout` counts. In the same header the service is told how many are left. `""` turns both off.
+    ///
+    /// Default: `X-Request-Timeout-Ms`. Range: a header name, or nothing. Reload: live.
+    ///
+    /// Why: work on an answer that nobody waits for any more is lost, most of all when there is too much of it.
+    pub deadline_header: HeaderNameOrNone,
 }
 
 impl Default for Gateway {
@@ -149,6 +157,7 @@ impl Default for Gateway {
             max_body: ByteSize::from_mib(64),
             max_connections: 10_000,
             max_connections_per_client: 1_000,
+            deadline_header: HeaderNameOrNone::deadline(),
         }
     }
 }

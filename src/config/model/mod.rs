@@ -16,9 +16,13 @@
 pub mod either;
 pub mod gateway;
 pub mod node;
+pub mod request_part;
+pub mod resilience;
 pub mod route;
 pub mod scalar;
 pub mod service;
+pub mod share;
+pub mod text_or_table;
 
 use std::collections::BTreeMap;
 
@@ -27,9 +31,12 @@ use serde::{Deserialize, Serialize};
 
 pub use gateway::{AccessLog, Gateway, Listener, LogFormat};
 pub use node::{Admin, Api, Scope, Token};
+pub use resilience::{Failover, Hold, Outlier, Park, Queue, RetryBudget};
 pub use route::{Cors, HeaderChanges, Redirect, Route};
 pub use scalar::Name;
-pub use service::{BalanceKind, Health, Service};
+pub use service::{Health, Service};
+pub use share::Share;
+pub use text_or_table::{BalanceKind, EndpointEntry};
 
 /// The whole file. Every table may be absent; what is absent has its defaults.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -81,6 +81,8 @@ macro_rules! text {
     };
 }
 
+pub(super) use text;
+
 text!(
     /// The name of a table: a metric label and a part of paths, so it is short and plain.
     Name, "evenkeel-name", "a name such as \"shop\"", |text| {
@@ -357,7 +359,7 @@ fn is_host(text: &str) -> bool {
 }
 
 /// RFC 9110, 5.6.2.
-fn is_token(text: &str) -> bool {
+pub(super) fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
 }
 

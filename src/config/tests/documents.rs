@@ -68,6 +68,7 @@ fn each_number_and_measure_has_limits_that_hold_its_default() {
                 Some("string") if ["evenkeel-duration", "evenkeel-size", "evenkeel-rate"].contains(&format) => {
                     ("x-minimum", "x-maximum")
                 }
+                None if format == "evenkeel-share" => ("x-minimum", "x-maximum"),
                 Some("array") => ("minItems", "maxItems"),
                 _ => continue,
             };

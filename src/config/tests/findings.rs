@@ -298,6 +298,11 @@ fn what_follows_from_an_error_is_not_said_too() {
         "[gateway]\nlisten = 1\n[service.shop]\nendpoints = [\"10.0.0.1:80\"]\n",
         // The only operator token.
         "[gateway]\nlisten = \"1.1.1.1:1\"\n[admin]\nlisten = \"1.1.1.1:2\"\n[token.a]\nhash = \"x\"\nscopes = [\"operator\"]\n[service.shop]\nendpoints = [\"10.0.0.1:80\"]\n",
+        // The path of a health check, and the address of an endpoint in a table.
+        "[gateway]\nlisten = \"1.1.1.1:1\"\n[service.shop]\nendpoints = [\"10.0.0.1:80\"]\nhealth = { path = \"up\" }\n",
+        "[gateway]\nlisten = \"1.1.1.1:1\"\n[service.shop]\nendpoints = [{ address = \"10.0.0.1\", tier = 1 }]\n",
+        // The share that is above its ceiling.
+        "[gateway]\nlisten = \"1.1.1.1:1\"\n[service.shop]\nendpoints = [\"10.0.0.1:80\"]\nretry_budget = { share = 0.5, ceiling = \"60\" }\n",
         // The target of a route, and its prefix.
         "[gateway]\nlisten = \"1.1.1.1:1\"\n[service.shop]\nendpoints = [\"10.0.0.1:80\"]\n[[route]]\nservice = 7\n",
         "[gateway]\nlisten = \"1.1.1.1:1\"\n[service.shop]\nendpoints = [\"10.0.0.1:80\"]\n[[route]]\nservice = \"shop\"\nstrip_prefix = 1\nreplace_prefix = \"/x\"\n",

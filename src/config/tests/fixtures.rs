@@ -10,7 +10,10 @@ use crate::config::catalogue;
 const BASE: &str = "[gateway]\nlisten = \"127.0.0.1:8080\"\n";
 const SHOP: &str = "[service.shop]\nendpoints = [\"10.0.0.1:80\", \"10.0.0.2:80\"]\nhealth = { path = \"/up\" }\n";
 
-/// Rules and what breaks them. `@` stands for [`BASE`], `#shop` for [`SHOP`].
+/// The same with an endpoint in each of two tiers.
+const TIERS: &str = "[service.shop]\nendpoints = [\"10.0.0.1:80\", { address = \"10.0.0.2:80\", tier = 1 }]\nhealth = { path = \"/up\" }\n";
+
+/// Rules and what breaks them. `@` stands for [`BASE`], `#shop` for [`SHOP`], `#tiers` for [`TIERS`].
 const FIXTURES: &[(&str, &str)] = &[
     ("syntax", "[gateway]\nlisten = 127.0.0.1:8080\n"),
     ("unreadable-secret", "@#shop[token.a]\nhash = \"${env:NOT_SET}\"\nscopes = [\"operator\"]\n"),
@@ -26,6 +29,11 @@ const FIXTURES: &[(&str, &str)] = &[
         "unresolvable-name",
         "@[service.shop]\nendpoints = [\"shop.invalid:80\", \"10.0.0.2:80\"]\nhealth = { path = \"/up\" }\n",
     ),
+    (
+        "health-kind",
+        "@[service.shop]\nendpoints = [\"10.0.0.1:80\", \"10.0.0.2:80\"]\nhealth = { path = \"/up\", tcp = true }\n",
+    ),
+    ("budget-ceiling", "@#shopretry_budget = { share = 0.5 }\n"),
     ("nothing-to-serve", "@"),
     (
         "route-needed",
@@ -96,6 +104,28 @@ const FIXTURES: &[(&str, &str)] = &[
         "endpoint-loop",
         "@[service.shop]\nendpoints = [\"localhost:8080\", \"10.0.0.2:80\"]\nhealth = { path = \"/up\" }\n",
     ),
+    ("per-try-above-timeout", "@#shopper_try_timeout = \"6s\"\n[[route]]\nservice = \"shop\"\ntimeout = \"5s\"\n"),
+    ("second-tries-off", "@#shopattempts = 1\nretry_budget = { share = \"10%\" }\n"),
+    ("outlier-never-acts", "@#tiersoutlier = { consecutive_failures = 3 }\n"),
+    ("ejection-above-max", "@#shopoutlier = { base_ejection = \"2m\" }\n"),
+    ("hold-above-timeout", "@#shoptimeout = \"2s\"\nhold = { max_wait = \"2s\" }\n"),
+    ("park-above-timeout", "@#shoptimeout = \"5s\"\npark = { max_wait = \"3s\" }\n"),
+    ("queue-without-limit", "@#shopqueue = { max = 100 }\n"),
+    ("requests-above-connections", "@#shopmax_requests = 513\n"),
+    (
+        "fast-interval-above-interval",
+        "@[service.shop]\nendpoints = [\"10.0.0.1:80\", \"10.0.0.2:80\"]\nhealth = { tcp = true, fast_interval = \"3s\" }\n",
+    ),
+    (
+        "tiers-with-gap",
+        "@[service.shop]\nendpoints = [\"10.0.0.1:80\", { address = \"10.0.0.2:80\", tier = 2 }]\nhealth = { path = \"/up\" }\n",
+    ),
+    (
+        "lone-tier",
+        "@[service.shop]\nendpoints = [{ address = \"10.0.0.1:80\", tier = 1 }, { address = \"10.0.0.2:80\", tier = 1 }]\nhealth = { path = \"/up\" }\n",
+    ),
+    ("failover-without-tiers", "@#shopfailover = { fail_back_delay = \"1m\" }\n"),
+    ("hash-of-one", "@#tiersbalance = { hash = \"address\" }\n"),
     ("shadowed-route", "@#shop[[route]]\nservice = \"shop\"\n[[route]]\npath = \"/a/*\"\nservice = \"shop\"\n"),
     (
         "allowed-and-denied",
@@ -113,7 +143,7 @@ const FIXTURES: &[(&str, &str)] = &[
 const ELSEWHERE: [&str; 2] = ["unreadable-file", "address-unavailable"];
 
 fn fixture(text: &str) -> String {
-    text.replace('@', BASE).replace("#shop", SHOP)
+    text.replace('@', BASE).replace("#shop", SHOP).replace("#tiers", TIERS)
 }
 
 #[test]

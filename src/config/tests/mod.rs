@@ -5,6 +5,7 @@ mod documents;
 mod findings;
 mod fixtures;
 mod plans;
+mod resilience;
 
 use std::io;
 use std::net::SocketAddr;

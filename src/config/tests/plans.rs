@@ -72,7 +72,7 @@ fn has(document: &Document<'_>, at: &Place, table: &[&str], key: &str) -> bool {
     }
     match table {
         [] => document.says(&at.then(key)),
-        ["NAME", rest @ ..] => ["intern", "ops", "dashboard", "shop", "reports"]
+        ["NAME", rest @ ..] => ["intern", "ops", "dashboard", "shop", "shop-next", "reports"]
             .iter()
             .any(|name| has(document, &at.then(*name), rest, key)),
         [part, rest @ ..] => document.says(&at.then(*part)) && has(document, &at.then(*part), rest, key),
