@@ -16,6 +16,7 @@ use crate::access::AccessSink;
 use crate::checks;
 use crate::core::{ClientCounts, Commons, Mailbox};
 use crate::inspect::{EndpointView, GatewayView, ServiceView};
+use crate::operate;
 use crate::plan::{HealthPlan, Plan};
 use crate::state::{Registry, Snapshot, traffic_view};
 use crate::worker;
@@ -157,12 +158,17 @@ impl Gateway {
             services: services
                 .map(|(service, endpoints)| ServiceView {
                     traffic: traffic_view(&service.name, &service.traffic),
+                    active_tier: operate::active_tier(service, endpoints),
+                    forced_tier: operate::forced_tier(service),
                     endpoints: endpoints
                         .iter()
                         .map(|e| EndpointView {
                             traffic: traffic_view(&e.plan.name, &e.traffic),
                             healthy: e.healthy.load(Ordering::Relaxed),
                             reason: e.reason.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+                            forced: operate::forced(e),
+                            tier: e.plan.tier,
+                            weight: e.plan.weight,
                             connections: u64::from(e.queue.open()),
                             idle: e.idle_total(),
                             connect_failures: e.links.sum(|l| Cell64::get(&l.connect_failures)),

@@ -2,6 +2,7 @@
 //! made on the control plane by summing the workers' cells; making one does not disturb a worker.
 
 use kernel::metrics::LatencySum;
+use policy::outlier::Forced;
 
 /// The whole data plane at one instant.
 #[derive(Clone, Debug, Default)]
@@ -36,6 +37,10 @@ pub struct TrafficView {
 pub struct ServiceView {
     /// Its traffic.
     pub traffic: TrafficView,
+    /// The tier that takes its requests.
+    pub active_tier: u8,
+    /// The tier that an operator said should take them.
+    pub forced_tier: Option<u8>,
     /// Its endpoints.
     pub endpoints: Vec<EndpointView>,
 }
@@ -49,6 +54,12 @@ pub struct EndpointView {
     pub healthy: bool,
     /// Why it is in that state, in words.
     pub reason: String,
+    /// What an operator says about it.
+    pub forced: Option<Forced>,
+    /// Its tier.
+    pub tier: u8,
+    /// Its weight within the tier.
+    pub weight: u32,
     /// Open connections to it, idle ones included.
     pub connections: u64,
     /// Idle connections to it.

@@ -20,6 +20,7 @@ mod forward;
 mod gateway;
 pub mod h1;
 pub mod inspect;
+pub mod operate;
 mod pace;
 pub mod plan;
 mod pool;
@@ -34,4 +35,5 @@ mod worker;
 
 pub use gateway::Gateway;
 pub use inspect::GatewayView;
+pub use operate::UnknownName;
 pub use plan::Plan;

@@ -95,6 +95,8 @@ impl Drop for InFlight<'_> {
 /// A service's endpoints as the balancer sees them.
 struct Candidates<'a> {
     endpoints: &'a [Arc<EndpointState>],
+    /// The only tier that may be used, or [`crate::operate::NO_TIER`].
+    tier: u8,
     /// Bit per endpoint; those beyond 128 count as untried, and the number of attempts bounds the loop.
     tried: u128,
 }
@@ -113,7 +115,8 @@ impl Fleet for Candidates<'_> {
     }
 
     fn tried(&self, i: usize) -> bool {
-        i < 128 && self.tried & (1 << i) != 0
+        // What an operator took out is no candidate, not even if nothing else is left.
+        i < 128 && self.tried & (1 << i) != 0 || !self.endpoints[i].is_allowed(self.tier)
     }
 }
 
@@ -219,7 +222,8 @@ impl Serving<'_> {
         let mut reuse = if repeatable { Reuse::Any } else { Reuse::Sure };
         let index = self.service.unwrap_or_default();
         let endpoints = &self.held.snapshot.endpoints[index];
-        let mut candidates = Candidates { endpoints, tried: 0 };
+        let tier = self.held.snapshot.services[index].forced_tier.load(Ordering::Relaxed);
+        let mut candidates = Candidates { endpoints, tier, tried: 0 };
         // One turn for each request: were a failed attempt another, two endpoints would take turns at failing.
         let turn = self.held.turn(index);
         let mut chosen = None;
@@ -231,7 +235,7 @@ impl Serving<'_> {
                 None if exhausted => None,
                 None => balance::choose(service.balance, &candidates, turn),
             };
-            let Some(at) = at else { return Err(refusals.unwrap_or_else(|| self.unreachable("it has no endpoint"))) };
+            let Some(at) = at else { return Err(refusals.unwrap_or_else(|| self.unreachable("it has no endpoint that may be used"))) };
             let endpoint = &endpoints[at];
             let _in_flight = InFlight::new(endpoint);
             self.endpoint = Some(endpoint.clone());

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use kernel::metrics::{Cell64, Latency, LatencySum, Sharded};
 use policy::keepalive::IdleMemory;
 
 use crate::inspect::TrafficView;
+use crate::operate;
 use crate::plan::{EndpointPlan, Plan};
 use crate::queue::WaitQueue;
 
@@ -44,6 +45,8 @@ pub(crate) struct RouteState {
 pub(crate) struct ServiceState {
     pub(crate) name: String,
     pub(crate) traffic: Sharded<Traffic>,
+    /// The only tier that takes requests, if an operator said so; [`operate::NO_TIER`]: none is forced.
+    pub(crate) forced_tier: AtomicU8,
 }
 
 /// State and counters of an endpoint.
@@ -60,6 +63,8 @@ pub(crate) struct EndpointState {
     pub(crate) healthy: AtomicBool,
     /// Why, in words.
     pub(crate) reason: Mutex<String>,
+    /// What an operator says; see [`operate::code`].
+    pub(crate) forced: AtomicU8,
     /// Attempts that have not ended.
     pub(crate) in_flight: AtomicU32,
     /// Connections, and who waits for one.
@@ -145,6 +150,7 @@ impl EndpointState {
             retired: AtomicBool::new(false),
             healthy: AtomicBool::new(true),
             reason: Mutex::new("not checked".to_owned()),
+            forced: AtomicU8::new(operate::code(None)),
             in_flight: AtomicU32::new(0),
             queue: WaitQueue::new(max_connections),
             idle: (0..workers).map(|_| AtomicU32::new(0)).collect(),
@@ -260,8 +266,15 @@ impl Registry {
             .services
             .iter()
             .map(|s| {
-                let new = || ServiceState { name: s.name.clone(), traffic: Sharded::new(workers) };
-                self.services.get(&s.name).cloned().unwrap_or_else(|| Arc::new(new()))
+                let new = || ServiceState {
+                    name: s.name.clone(),
+                    traffic: Sharded::new(workers),
+                    forced_tier: AtomicU8::new(operate::NO_TIER),
+                };
+                let state = self.services.get(&s.name).cloned().unwrap_or_else(|| Arc::new(new()));
+                let tier = plan.forced.tiers.iter().find(|(name, _)| *name == s.name);
+                state.forced_tier.store(tier.map_or(operate::NO_TIER, |(_, tier)| *tier), Ordering::Relaxed);
+                state
             })
             .collect();
         let mut kept = HashMap::new();
@@ -276,6 +289,8 @@ impl Registry {
                     Arc::new(EndpointState::new(self.next_id, endpoint.clone(), workers, service.max_connections))
                 });
                 state.queue.set_limit(service.max_connections);
+                let forced = plan.forced.endpoints.iter().find(|(s, e, _)| (s, e) == (&key.0, &key.1));
+                state.forced.store(operate::code(forced.map(|(_, _, forced)| *forced)), Ordering::Relaxed);
                 if service.health.is_none() {
                     state.healthy.store(true, Ordering::Relaxed);
                     *state.reason.lock().unwrap_or_else(PoisonError::into_inner) = "not checked".to_owned();

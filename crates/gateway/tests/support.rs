@@ -189,6 +189,7 @@ impl Setup {
             edge: self.edge.clone(),
             trusted_proxies: self.trusted.clone(),
             access_log: None,
+            forced: gateway::plan::ForcedPlan::default(),
         }
     }
 

@@ -2,6 +2,15 @@
 
 use std::time::Duration;
 
+/// What an operator has said about an endpoint; it stands above whatever checks and requests say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forced {
+    /// Taken out in an orderly way: it gets no new request, and those that it has are finished.
+    Drained,
+    /// Held for broken: as drained, and it counts as failed.
+    Down,
+}
+
 /// How endpoints are judged by what requests meet.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct OutlierRule {

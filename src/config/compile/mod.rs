@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use console::TokenStore;
 use gateway::Plan;
-use gateway::plan::{AccessLogPlan, EdgePlan};
+use gateway::plan::{AccessLogPlan, EdgePlan, ForcedPlan};
 use kernel::{Rule, Severity};
 
 use super::context::Context;
@@ -97,6 +97,7 @@ pub(super) fn compile(context: &Context<'_>) -> Option<Compiled> {
         edge: edge(&config.gateway),
         trusted_proxies: config.gateway.trusted_proxies.iter().filter_map(|c| c.block()).collect(),
         access_log,
+        forced: ForcedPlan::default(),
     };
     Some(Compiled {
         plan,
