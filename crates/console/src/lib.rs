@@ -7,6 +7,7 @@
 //! (`token`); what separates them is who may call: `[admin]` is for operators, `[api]` never grants operator rights.
 
 mod accept;
+pub mod actions;
 pub mod admin;
 pub mod api;
 mod guard;
@@ -14,6 +15,7 @@ mod page;
 mod plain;
 pub mod problem;
 mod serve;
+mod service_page;
 pub mod status;
 pub mod token;
 pub mod view;

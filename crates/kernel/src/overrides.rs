@@ -30,26 +30,27 @@ pub struct OverrideSet {
 
 /// An endpoint that was taken out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct EndpointOverride {
     /// How it was taken out.
     pub state: TakenOut,
     /// Who, when and why.
-    #[serde(flatten)]
     pub by: Decision,
 }
 
 /// A service whose tier was chosen.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct TierOverride {
     /// The only tier that takes requests.
     pub tier: u8,
     /// Who, when and why.
-    #[serde(flatten)]
     pub by: Decision,
 }
 
 /// Who decided, when and why.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Decision {
     /// The name of the token that was presented, or `loopback`.
     pub actor: String,
@@ -164,7 +165,7 @@ mod tests {
         set.set_endpoint("shop", "a:1", Some(EndpointOverride { state: TakenOut::Drained, by: by.clone() }));
         set.services.insert("shop".into(), TierOverride { tier: 1, by });
         let text = serde_json::to_string(&set).unwrap();
-        assert!(text.contains(r#""a:1":{"state":"drained","actor":"ops","reason":"a new disk""#), "{text}");
+        assert!(text.contains(r#""a:1":{"state":"drained","by":{"actor":"ops","reason":"a new disk""#), "{text}");
         assert_eq!(serde_json::from_str::<OverrideSet>(&text).unwrap(), set);
         assert!(serde_json::from_str::<OverrideSet>(r#"{"endpoints":{},"other":1}"#).is_err());
     }
