@@ -20,8 +20,9 @@ pub mod status;
 pub mod token;
 pub mod view;
 pub mod vitals;
-mod words;
+pub mod words;
 
+pub use actions::{endpoint_path, service_path};
 pub use admin::{AdminServer, AdminSettings};
 pub use api::{ApiServer, ApiSettings};
 pub use problem::{Problem, ProblemCode};

@@ -286,19 +286,25 @@ fn second_tries(status: &Status) -> Markup {
     if services.is_empty() {
         return html! {};
     }
-    let heads = [("Service", "name"), ("Budget", "text"), ("Waiting", "text"), ("By cause", "text")];
+    let heads =
+        [("Service", "name"), ("At most", ""), ("Spent", ""), ("Yield", ""), ("Waiting", "text"), ("By cause", "text")];
     let rows = html! {
         @for service in services {
             @let [waiting, causes] = [service.waiting_in_words(), service.second_tries_in_words()].map(or_none);
+            @let budget = &service.budget;
             tr role="row" {
                 (service_cell(&service.traffic.name))
-                (cell("Budget", "text", &html! { (or_none(service.budget_in_words().unwrap_or_default())) }))
+                (plain_cell("At most", &words::percent(budget.share)))
+                (cell("Spent", "", &html! {
+                    (words::grouped(budget.spent)) span class="of" { " of " (words::grouped(budget.allowed)) }
+                }))
+                (plain_cell("Yield", &budget.yields.map_or(words::NONE.to_owned(), |y| format!("{y:.2}"))))
                 (cell("Waiting", "text", &html! { (waiting) }))
                 (cell("By cause", "text reason", &html! { (causes) }))
             }
         }
     };
-    table("Second tries", "by cause since the start", &heads, &rows)
+    table("Second tries", "yield: successes for each added try; by cause since the start", &heads, &rows)
 }
 
 fn or_none(text: String) -> String {
@@ -346,10 +352,10 @@ pub(crate) fn endpoint_row(service: Option<&str>, tiers: bool, endpoint: &Endpoi
         (words::grouped(endpoint.connections))
         span class="of" { ", " (words::grouped(endpoint.connections_idle)) " idle" }
     };
-    let reason = html! {
-        (words::tame(&endpoint.reason))
+    let state = html! {
+        (state_word(endpoint.state))
         @if let Some(seconds) = endpoint.since_seconds {
-            span class="note" { " · for " (words::span(Duration::from_secs(seconds))) }
+            span class="since" { "for " (words::span(Duration::from_secs(seconds))) }
         }
     };
     html! {
@@ -357,13 +363,13 @@ pub(crate) fn endpoint_row(service: Option<&str>, tiers: bool, endpoint: &Endpoi
             (name_cell(&t.name))
             @if let Some(service) = service { (cell("Service", "text", &service_link(service))) }
             @if tiers { (plain_cell("Tier", &endpoint.tier.to_string())) }
-            (cell("State", "text", &state_word(endpoint.state)))
+            (cell("State", "text", &state))
             (plain_cell("Requests/s", &words::rate(t.requests_per_second)))
             (success_cell(t))
             (plain_cell("p95", &words::latency(t.latency_p95_ms)))
             (plain_cell("In flight", &words::grouped(t.in_flight)))
             (cell("Connections", "", &connections))
-            (cell("Reason", "text reason", &reason))
+            (cell("Reason", "text reason", &html! { (words::tame(&endpoint.reason)) }))
         }
     }
 }

@@ -56,7 +56,7 @@ fn state(service: &ServiceStatus) -> Markup {
                 @if service.has_tiers() {
                     dt { "Tier" }
                     dd {
-                        (service.active_tier) " of " (service.tiers) " tiers"
+                        (service.active_tier) ", of " (words::count(service.tiers, "tier"))
                         @if !service.tier_reason.is_empty() { span class="note" { " · " (words::tame(&service.tier_reason)) } }
                     }
                 }

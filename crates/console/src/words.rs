@@ -60,7 +60,7 @@ pub(crate) fn grouped(n: u64) -> String {
 }
 
 /// A length of time in its two largest units.
-pub(crate) fn span(time: Duration) -> String {
+pub fn span(time: Duration) -> String {
     let s = time.as_secs();
     match s {
         0..60 => format!("{s} s"),
@@ -111,7 +111,7 @@ pub(crate) fn path_segment(name: &str) -> String {
 }
 
 /// Text without control characters, which could move the cursor of a terminal, and of bounded length.
-pub(crate) fn tame(text: &str) -> String {
+pub fn tame(text: &str) -> String {
     text.chars().take(300).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 

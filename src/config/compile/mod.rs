@@ -77,6 +77,8 @@ pub struct Compiled {
     pub drain_delay: Duration,
     /// How long requests in flight may then take.
     pub drain_timeout: Duration,
+    /// Where what must survive a restart is kept.
+    pub store: std::path::PathBuf,
     /// Files that were read beside the configuration itself: pages and secrets. A change of one calls for a reload.
     pub files: Vec<std::path::PathBuf>,
 }
@@ -109,6 +111,7 @@ pub(super) fn compile(context: &Context<'_>) -> Option<Compiled> {
         workers: config.gateway.workers.map(|n| n as usize),
         drain_delay: config.gateway.drain_delay.into(),
         drain_timeout: config.gateway.drain_timeout.into(),
+        store: context.world.directory.join(&config.store.directory),
         files,
     })
 }
