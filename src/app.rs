@@ -14,9 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use console::view::{
-    Acted, ActionError, ConfigView, EndpointAction, NodeView, Order, ReloadView, ServiceAction,
-};
+use console::view::{Acted, ActionError, ConfigView, EndpointAction, NodeView, Order, ReloadView, ServiceAction};
 use console::{AdminServer, AdminSettings, ApiServer, ApiSettings, Limits, Node, Readiness, Vitals};
 use gateway::{Gateway, GatewayView};
 use kernel::{Clock, Drain, DrainPhase, DrainTrigger, Finding, Moment, Severity};

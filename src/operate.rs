@@ -89,7 +89,11 @@ impl Operations {
             tracing::error!(id = DAMAGED_OVERRIDES.id, remedy = DAMAGED_OVERRIDES.remedy, "{damage}");
         }
         if !state.set.is_empty() {
-            tracing::info!(decisions = state.set.len(), place = store.place(), "what operators had decided is in force");
+            tracing::info!(
+                decisions = state.set.len(),
+                place = store.place(),
+                "what operators had decided is in force"
+            );
         }
         Operations {
             store,
@@ -131,7 +135,12 @@ impl Operations {
             for (endpoint, decided) in endpoints {
                 if !known.is_some_and(|(_, endpoints)| endpoints.iter().any(|e| e.name == *endpoint)) {
                     let state = decided.state.word();
-                    tracing::warn!(service, endpoint, state, "decided about an endpoint that is not there: kept for later");
+                    tracing::warn!(
+                        service,
+                        endpoint,
+                        state,
+                        "decided about an endpoint that is not there: kept for later"
+                    );
                 }
             }
         }
@@ -249,12 +258,7 @@ impl Operations {
         Ok(acted(message, kept))
     }
 
-    fn fail_back(
-        &self,
-        plane: &dyn Plane,
-        service: &str,
-        order: &Order,
-    ) -> Result<Acted, ActionError> {
+    fn fail_back(&self, plane: &dyn Plane, service: &str, order: &Order) -> Result<Acted, ActionError> {
         check_reason(&order.reason, false)?;
         let mut set = self.state().set.clone();
         let Some(before) = set.services.get(service).map(|decided| decided.tier) else {
@@ -440,7 +444,9 @@ impl Known {
             None if tiers.len() < 2 => unknown(format!("{service} has one tier, so there is none to switch to")),
             None => match tiers.into_iter().find(|tier| *tier > active) {
                 Some(tier) => Ok(tier),
-                None => unknown(format!("{service} uses its last tier, {active}; name one (`tier`, `--tier`) of {listed}")),
+                None => {
+                    unknown(format!("{service} uses its last tier, {active}; name one (`tier`, `--tier`) of {listed}"))
+                }
             },
         }
     }

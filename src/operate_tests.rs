@@ -15,12 +15,8 @@ struct Fleet(Mutex<Vec<ServiceView>>);
 impl Fleet {
     fn new() -> Fleet {
         let traffic = |name: &str| TrafficView { name: name.into(), ..TrafficView::default() };
-        let endpoint = |name: &str, tier| EndpointView {
-            traffic: traffic(name),
-            healthy: true,
-            tier,
-            ..EndpointView::default()
-        };
+        let endpoint =
+            |name: &str, tier| EndpointView { traffic: traffic(name), healthy: true, tier, ..EndpointView::default() };
         let endpoints = vec![endpoint("a:1", 0), endpoint("b:1", 0), endpoint("c:1", 1)];
         Fleet(Mutex::new(vec![ServiceView { traffic: traffic("shop"), endpoints, ..ServiceView::default() }]))
     }
@@ -167,12 +163,13 @@ fn the_last_endpoint_is_taken_out_by_force_only() {
 #[test]
 fn a_service_fails_over_and_back() {
     let (fleet, operations) = (Fleet::new(), in_memory());
-    let over = |tier, order: &Order| {
-        operations.service_action(&fleet, "shop", ServiceAction::Failover { tier }, order)
-    };
+    let over = |tier, order: &Order| operations.service_action(&fleet, "shop", ServiceAction::Failover { tier }, order);
     let done = over(None, &order("a new rack")).unwrap();
     assert!(done.message.starts_with("shop uses tier 1 alone, which has 1 healthy endpoint."), "{done:?}");
-    assert_eq!((fleet.forced().1, operations.about_tier("shop").unwrap()), (Some(1), "chosen by ops: a new rack".into()));
+    assert_eq!(
+        (fleet.forced().1, operations.about_tier("shop").unwrap()),
+        (Some(1), "chosen by ops: a new rack".into())
+    );
     let last = over(None, &order("x")).unwrap_err().to_string();
     assert_eq!(last, "shop uses its last tier, 1; name one (`tier`, `--tier`) of 0, 1");
     assert_eq!(over(Some(7), &order("x")).unwrap_err().to_string(), "shop has no tier 7; it has 0, 1");

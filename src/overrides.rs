@@ -119,7 +119,8 @@ impl FileStore {
             1 => format!("{FILE}.corrupt"),
             n => format!("{FILE}.corrupt-{n}"),
         };
-        let free = (1..=MAX_ASIDE).map(|n| self.directory.join(name(n))).find(|path| fs::symlink_metadata(path).is_err());
+        let free =
+            (1..=MAX_ASIDE).map(|n| self.directory.join(name(n))).find(|path| fs::symlink_metadata(path).is_err());
         let aside = free.ok_or_else(|| io::Error::other(format!("{MAX_ASIDE} files were put aside already")))?;
         fs::rename(self.path(), &aside)?;
         self.flush_directory()?;

@@ -118,7 +118,7 @@ impl Remote {
     /// The state of the node.
     pub(super) fn status(&self) -> anyhow::Result<Value> {
         let answer = self.run(self.call(Method::GET, "/v1/status", None, None))?;
-        ensure!(answer.status == 200, "{}", self.refusal(&answer));
+        ensure!(answer.status == 200 && answer.body["services"].is_array(), "{}", self.refusal(&answer));
         Ok(answer.body)
     }
 
@@ -162,7 +162,11 @@ impl Remote {
     }
 
     fn authority(&self) -> String {
-        if self.host.contains(':') { format!("[{}]:{}", self.host, self.port) } else { format!("{}:{}", self.host, self.port) }
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
     }
 
     fn run<T>(&self, calls: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
@@ -171,7 +175,13 @@ impl Remote {
         runtime.block_on(calls)
     }
 
-    async fn call(&self, method: Method, path: &str, body: Option<&Value>, csrf: Option<&str>) -> anyhow::Result<Answer> {
+    async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+        csrf: Option<&str>,
+    ) -> anyhow::Result<Answer> {
         let authority = self.authority();
         let answer = tokio::time::timeout(PATIENCE, self.exchange(method, path, body, csrf)).await;
         answer.with_context(|| format!("the node at {authority} did not answer within {} s", PATIENCE.as_secs()))?
@@ -185,7 +195,8 @@ impl Remote {
         csrf: Option<&str>,
     ) -> anyhow::Result<Answer> {
         let authority = self.authority();
-        let unreachable = || format!("cannot reach a node at {authority}; is it running, and is that its admin address?");
+        let unreachable =
+            || format!("cannot reach a node at {authority}; is it running, and is that its admin address?");
         let stream = TcpStream::connect((self.host.as_str(), self.port)).await.with_context(unreachable)?;
         let (mut connection, driver) = handshake(TokioIo::new(stream)).await.with_context(unreachable)?;
         // It ends with the connection; what goes wrong is told to whoever waits for the answer.
@@ -242,8 +253,10 @@ fn from_config(path: Option<&Path>) -> anyhow::Result<(String, u16)> {
     let directory = path.parent().map(Path::to_path_buf).unwrap_or_default();
     let world = World { resolve: &resolve, ..World::real(directory) };
     let outcome = config::load(&path.display().to_string(), text, &world);
-    let is_about_it = |f: &kernel::Finding| f.subject.as_deref().is_some_and(|subject| subject.starts_with("admin"));
-    let broken = outcome.findings.iter().any(|f| f.severity == Severity::Error && is_about_it(f));
+    let is_about_it = |f: &kernel::Finding| matches!(f.subject.as_deref(), Some("admin" | "admin.listen"));
+    // That nobody could use the address is no reason not to try.
+    let is_unread = |f: &kernel::Finding| f.severity == Severity::Error && f.id != "admin-exposed";
+    let broken = outcome.findings.iter().any(|f| is_unread(f) && is_about_it(f));
     // There is no effective configuration where the text could not be read at all.
     if broken || outcome.effective.is_empty() {
         bail!("cannot tell the admin address from {}; name it with --admin, or see `evenkeel check`", path.display());
@@ -296,7 +309,10 @@ mod tests {
             from_config(Some(&path)).map_err(|error| error.to_string())
         };
         assert_eq!(address("[gateway]\nlisten = \"127.0.0.1:80\"\n").unwrap(), ("127.0.0.1".to_owned(), 7070));
-        assert_eq!(address("[admin]\nlisten = \"0.0.0.0:71\"\nnonsense = 1\n[x]").unwrap_err().contains("--admin"), true);
+        assert_eq!(
+            address("[admin]\nlisten = \"0.0.0.0:71\"\nnonsense = 1\n[x]").unwrap_err().contains("--admin"),
+            true
+        );
         assert_eq!(address("[admin]\nlisten = \"0.0.0.0:71\"\n[x]").unwrap(), ("127.0.0.1".to_owned(), 71));
         assert_eq!(address("[admin]\nlisten = \"[::]:71\"\n").unwrap(), ("::1".to_owned(), 71));
         for wrong in ["[admin]\nlisten = \"x\"\n", "[admin", "[admin]\nlisten = \"127.0.0.1:0\"\n"] {

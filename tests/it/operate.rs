@@ -89,7 +89,10 @@ fn a_drained_endpoint_stays_drained_through_a_crash_until_it_is_resumed() {
     assert_eq!(answers(&node), ["two"]);
     assert_eq!(shop.shops[0].requests(), before, "a request came through before the decision was in force");
     let told = state(&node, &one);
-    assert_eq!((told["state"].as_str(), told["reason"].as_str()), (Some("drained"), Some("drained by loopback: a new disk")));
+    assert_eq!(
+        (told["state"].as_str(), told["reason"].as_str()),
+        (Some("drained"), Some("drained by loopback: a new disk"))
+    );
     assert!(told["since_seconds"].as_u64().is_some_and(|s| s < 600), "{told}");
     let listed = tell(&node, &["endpoint", "list"]).stdout;
     let line = listed.lines().find(|line| line.contains(&one)).unwrap();

@@ -149,7 +149,8 @@ impl Wish {
         let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         if kind == "application/x-www-form-urlencoded" {
             let form = Form::<WishForm>::from_request(request, &()).await;
-            let Form(form) = form.map_err(|error| malformed(format!("the form cannot be read: {}", error.body_text())))?;
+            let Form(form) =
+                form.map_err(|error| malformed(format!("the form cannot be read: {}", error.body_text())))?;
             return form.wish();
         }
         let body = Bytes::from_request(request, &()).await;

@@ -32,15 +32,15 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
-use crate::actions;
 use crate::accept::{Shape, accept_text, shape};
+use crate::actions;
 use crate::guard::{self, Csrf};
 use crate::page;
 use crate::plain;
 use crate::problem::{Problem, ProblemCode};
 use crate::serve::{self, Limits};
-use crate::token::{OPERATOR, TokenStore};
 use crate::service_page;
+use crate::token::{OPERATOR, TokenStore};
 use crate::view::{ActionError, Node, Readiness};
 use crate::vitals::Vitals;
 

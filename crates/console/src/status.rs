@@ -394,8 +394,7 @@ impl ServiceStatus {
 
     /// Whether nothing takes its requests.
     fn is_lost(&self) -> bool {
-        let is_used =
-            |e: &EndpointStatus| e.state.is_in_use() || e.state == EndpointState::Probation;
+        let is_used = |e: &EndpointStatus| e.state.is_in_use() || e.state == EndpointState::Probation;
         !self.endpoints.is_empty() && !self.endpoints.iter().any(is_used)
     }
 

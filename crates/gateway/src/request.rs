@@ -235,7 +235,9 @@ impl Serving<'_> {
                 None if exhausted => None,
                 None => balance::choose(service.balance, &candidates, turn),
             };
-            let Some(at) = at else { return Err(refusals.unwrap_or_else(|| self.unreachable("it has no endpoint that may be used"))) };
+            let Some(at) = at else {
+                return Err(refusals.unwrap_or_else(|| self.unreachable("it has no endpoint that may be used")));
+            };
             let endpoint = &endpoints[at];
             let _in_flight = InFlight::new(endpoint);
             self.endpoint = Some(endpoint.clone());

@@ -12,6 +12,7 @@ mod exchange;
 mod fleet;
 mod heads;
 mod limits;
+mod operate;
 mod passed;
 mod pools;
 mod routing;
