@@ -294,7 +294,7 @@ fn second_tries(status: &Status) -> Markup {
             @let budget = &service.budget;
             tr role="row" {
                 (service_cell(&service.traffic.name))
-                (plain_cell("At most", &words::percent(budget.share)))
+                (plain_cell("At most", &format!("{:.0} %", budget.share * 100.0)))
                 (cell("Spent", "", &html! {
                     (words::grouped(budget.spent)) span class="of" { " of " (words::grouped(budget.allowed)) }
                 }))

@@ -1,7 +1,7 @@
 //! What operators do: calls that are read strictly, handed to the node as they were meant, and answered in the caller's
 //! shape.
 
-use crate::kit::{Admin, Answer, OPERATOR_TOKEN, ask, ask_raw, get};
+use crate::kit::{Admin, Answer, OPERATOR_TOKEN, ask, ask_raw, csrf, get};
 use crate::{BROWSER, problem};
 
 const JSON: &str = "Content-Type: application/json\r\n";
@@ -15,7 +15,7 @@ struct Operator {
 impl Operator {
     async fn new() -> Operator {
         let admin = Admin::start(false).await;
-        let csrf = get(admin.addr, "/v1/csrf").await.json()["token"].as_str().unwrap().to_owned();
+        let csrf = csrf(admin.addr, "Host: localhost\r\n").await;
         Operator { admin, csrf }
     }
 
@@ -119,8 +119,7 @@ async fn what_is_not_understood_reaches_no_node() {
     let head = format!("{head}Authorization: Bearer {OPERATOR_TOKEN}\r\n");
     problem(&ask(strict.addr, &head).await, 403, "csrf-refused");
     let bearer = format!("Host: keel.example\r\nAuthorization: Bearer {OPERATOR_TOKEN}\r\n");
-    let csrf = ask(strict.addr, &format!("GET /v1/csrf HTTP/1.1\r\n{bearer}")).await.json();
-    let csrf = csrf["token"].as_str().unwrap().to_owned();
+    let csrf = csrf(strict.addr, &bearer).await;
     let head = format!("POST {DRAIN} HTTP/1.1\r\n{bearer}X-CSRF-Token: {csrf}\r\nContent-Length: 0\r\n");
     assert_eq!(ask(strict.addr, &head).await.status, 200);
     // The log and the decision name the token.

@@ -278,6 +278,12 @@ pub(crate) async fn get(addr: SocketAddr, path: &str) -> Answer {
     ask(addr, &format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n")).await
 }
 
+/// The token that changes need.
+pub(crate) async fn csrf(addr: SocketAddr, headers: &str) -> String {
+    let answer = ask(addr, &format!("GET /v1/csrf HTTP/1.1\r\n{headers}")).await.json();
+    answer["token"].as_str().unwrap().to_owned()
+}
+
 pub(crate) fn base64(text: &str) -> String {
     use base64::Engine as _;
     base64::engine::general_purpose::STANDARD.encode(text)
