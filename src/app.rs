@@ -14,14 +14,19 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use console::view::{self, ConfigView, NodeView, ReloadView};
+use console::view::{Acted, ActionError, ConfigView, EndpointAction, NodeView, Order, ReloadView, ServiceAction};
 use console::{AdminServer, AdminSettings, ApiServer, ApiSettings, Limits, Node, Readiness, Vitals};
 use gateway::{Gateway, GatewayView};
 use kernel::{Clock, Drain, DrainPhase, DrainTrigger, Finding, Moment, Severity};
 use observe::{Format, Process, Registry};
 use tokio::runtime::Handle;
 
+use kernel::overrides::OverrideStore;
+
 use crate::config::{self, Compiled, Listening, Outcome, World};
+use crate::operate::Operations;
+use crate::overrides::{FileStore, MemoryStore};
+use crate::views;
 
 /// How many connections may wait to be accepted.
 const BACKLOG: i32 = 4096;
@@ -62,6 +67,7 @@ pub struct Addresses {
 struct Inner {
     source: Source,
     gateway: Arc<Gateway>,
+    operations: Arc<Operations>,
     metrics: Registry,
     clock: Clock,
     started: Moment,
@@ -89,6 +95,7 @@ struct Fixed {
     admin: SocketAddr,
     api: Option<SocketAddr>,
     workers: usize,
+    store: PathBuf,
 }
 
 #[derive(Debug, Clone)]
@@ -191,7 +198,7 @@ impl App {
     /// A configuration that cannot be used (an address that is taken is a finding too), or a system that refuses.
     pub fn build(source: Source, control: &Handle) -> Result<App, StartError> {
         let outcome = read(&source);
-        let Some(compiled) = outcome.compiled.clone() else {
+        let Some(mut compiled) = outcome.compiled.clone() else {
             return Err(StartError::Config { text: outcome.text(), findings: outcome.findings });
         };
         let clock = Clock::real();
@@ -207,8 +214,11 @@ impl App {
         let settings = settings_of(&compiled);
         let read = Read::of(&outcome, &compiled.files);
         let stopping = Stopping { delay: compiled.drain_delay, timeout: compiled.drain_timeout };
-        let gateway = Gateway::start(compiled.plan, &listeners, fixed.workers, clock.clone(), &drain, control.clone())
-            .map_err(system("start the workers"))?;
+        let operations = Arc::new(open_operations(&source, &fixed.store, &clock));
+        let gateway = operations.put_in_force(&mut compiled.plan, |plan| {
+            Gateway::start(plan.clone(), &listeners, fixed.workers, clock.clone(), &drain, control.clone())
+        });
+        let gateway = gateway.map_err(system("start the workers"))?;
         drop(listeners);
         let gateway = Arc::new(gateway);
         let reloads = Arc::new(ReloadCells::default());
@@ -216,10 +226,12 @@ impl App {
         let metrics = Registry::new()
             .with(gateway.clone())
             .with(reloads.clone())
+            .with(operations.clone())
             .with(Arc::new(Process::of_self(env!("CARGO_PKG_VERSION"))));
         let inner = Arc::new(Inner {
             source,
             gateway,
+            operations,
             metrics,
             started: clock.now(),
             clock: clock.clone(),
@@ -306,6 +318,23 @@ impl App {
         tokio::time::sleep(CONSOLE_GRACE.min(timeout)).await;
         open == 0
     }
+}
+
+/// Operators' decisions, from where they are kept. Blocks.
+fn open_operations(source: &Source, directory: &Path, clock: &Clock) -> Operations {
+    let (store, obstacle): (Box<dyn OverrideStore>, _) = match source {
+        Source::File(_) => {
+            let store = FileStore::new(directory.to_owned());
+            let obstacle = store.obstacle();
+            (Box::new(store), obstacle)
+        }
+        Source::Text(_) => (Box::new(MemoryStore), None),
+    };
+    let operations = Operations::open(store, clock.clone());
+    if let Some(obstacle) = obstacle {
+        operations.warn_of(&obstacle);
+    }
+    operations
 }
 
 /// Reads and compiles. Blocks.
@@ -400,6 +429,7 @@ impl Fixed {
             admin: compiled.admin.address,
             api: compiled.api.as_ref().map(|l| l.address),
             workers: compiled.workers.unwrap_or(cores),
+            store: compiled.store.clone(),
         }
     }
 
@@ -410,6 +440,7 @@ impl Fixed {
             (self.admin != other.admin, "admin.listen"),
             (self.api != other.api, "api.listen"),
             (self.workers != other.workers, "gateway.workers"),
+            (self.store != other.store, "store.directory"),
         ];
         pairs.into_iter().filter_map(|(differs, what)| differs.then_some(what)).collect()
     }
@@ -500,7 +531,7 @@ impl Inner {
         // from before: one that was missing may come back.
         let before: Vec<PathBuf> = known.files.iter().map(|(path, _)| path.clone()).collect();
         *known = Read::of(&outcome, outcome.compiled.as_ref().map_or(&before, |c| &c.files));
-        let Some(compiled) = outcome.compiled.clone() else {
+        let Some(mut compiled) = outcome.compiled.clone() else {
             // What is merely unwise is no reason for a refusal and would hide the one there is.
             return Err(outcome.findings.into_iter().filter(|f| f.severity == Severity::Error).collect());
         };
@@ -519,7 +550,8 @@ impl Inner {
         }
         *self.stopping.lock().unwrap_or_else(PoisonError::into_inner) =
             Stopping { delay: compiled.drain_delay, timeout: compiled.drain_timeout };
-        if let Err(error) = self.gateway.apply(compiled.plan) {
+        let applied = self.operations.put_in_force(&mut compiled.plan, |plan| self.gateway.apply(plan.clone()));
+        if let Err(error) = applied {
             tracing::warn!(%error, "the new configuration is in force, but not all health checks could be started");
         }
         Ok(match kept.as_slice() {
@@ -544,8 +576,9 @@ impl Node for Inner {
             workers: view.workers,
             connections: view.connections,
             listeners: self.addresses.gateway.iter().map(|a| format!("http://{a}")).collect(),
-            routes: view.routes.into_iter().map(traffic).collect(),
-            services: view.services.into_iter().map(service).collect(),
+            routes: view.routes.into_iter().map(views::traffic).collect(),
+            services: view.services.into_iter().map(|s| views::service(s, &self.operations)).collect(),
+            notices: self.operations.notices(),
             config: ConfigView {
                 source,
                 reloads: view.reloads,
@@ -571,20 +604,18 @@ impl Node for Inner {
     fn reload(&self) -> Result<String, Vec<Finding>> {
         Inner::reload(self)
     }
-}
 
-fn traffic(from: gateway::inspect::TrafficView) -> view::TrafficView {
-    view::TrafficView { name: from.name, by_class: from.by_class, latency: from.latency, in_flight: from.in_flight }
-}
+    fn endpoint_action(
+        &self,
+        service: &str,
+        endpoint: &str,
+        action: EndpointAction,
+        order: &Order,
+    ) -> Result<Acted, ActionError> {
+        self.operations.endpoint_action(self.gateway.as_ref(), (service, endpoint), action, order)
+    }
 
-fn service(from: gateway::inspect::ServiceView) -> view::ServiceView {
-    let endpoint = |e: gateway::inspect::EndpointView| view::EndpointView {
-        traffic: traffic(e.traffic),
-        state: if e.healthy { view::EndpointState::Healthy } else { view::EndpointState::Unhealthy },
-        reason: e.reason,
-        connections: e.connections,
-        idle: e.idle,
-        connect_failures: e.connect_failures,
-    };
-    view::ServiceView { traffic: traffic(from.traffic), endpoints: from.endpoints.into_iter().map(endpoint).collect() }
+    fn service_action(&self, service: &str, action: ServiceAction, order: &Order) -> Result<Acted, ActionError> {
+        self.operations.service_action(self.gateway.as_ref(), service, action, order)
+    }
 }

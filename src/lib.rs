@@ -6,3 +6,6 @@ pub mod cli;
 pub mod config;
 pub mod demo;
 mod limits;
+mod operate;
+pub mod overrides;
+mod views;

@@ -1,11 +1,16 @@
 //! The command line: one file per command. Exit codes: 0 done, 1 the command's answer is no (a check found errors, a
-//! stop was not in order), 2 it could not be started or was used wrongly.
+//! stop was not in order, a node did not do what it was asked), 2 it could not be started, could not reach a node, or was
+//! used wrongly.
 
 pub mod check;
 pub mod demo;
+pub mod endpoint;
 pub mod explain;
 pub mod reference;
+pub mod remote;
 pub mod schema;
+pub mod service;
+mod table;
 pub mod token;
 pub mod up;
 
@@ -26,6 +31,8 @@ enum Command {
     Up(up::UpArgs),
     Check(check::CheckArgs),
     Explain(explain::ExplainArgs),
+    Endpoint(endpoint::EndpointArgs),
+    Service(service::ServiceArgs),
     Token(token::TokenArgs),
     Reference(reference::ReferenceArgs),
     Schema(schema::SchemaArgs),
@@ -39,6 +46,8 @@ pub fn main() -> ExitCode {
         Command::Up(args) => up::run(&args),
         Command::Check(args) => ended(check::run(&args)),
         Command::Explain(args) => ended(explain::run(&args)),
+        Command::Endpoint(args) => ended(endpoint::run(&args)),
+        Command::Service(args) => ended(service::run(&args)),
         Command::Token(args) => ended(token::run(&args)),
         Command::Reference(args) => ended(reference::run(&args)),
         Command::Schema(args) => ended(schema::run(&args)),

@@ -3,6 +3,8 @@
 
 use kernel::{ErrorCode, Rule};
 
+use crate::overrides;
+
 use super::{UNREADABLE_FILE, compile, interpolate, lint, shape, syntax};
 
 /// The rules about reading a file.
@@ -21,6 +23,9 @@ const READING: &[&Rule] = &[
 macro_rules! pages {
     ($($code:literal)*) => { [ $( ($code, include_str!(concat!("../../docs/errors/", $code, ".md"))), )* ] };
 }
+
+/// The rules about what a node keeps; it finds them while it runs.
+const RUNNING: &[&Rule] = &[&overrides::DAMAGED_OVERRIDES, &overrides::OVERRIDES_NOT_KEPT];
 
 /// The page of each error code.
 const ERROR_PAGES: [(&str, &str); 23] = pages! {
@@ -69,9 +74,10 @@ impl Topic {
     }
 }
 
-/// Every rule: reading first, then meaning, then lints.
+/// Every rule: reading first, then meaning, then lints, then what a running node finds.
 pub fn rules() -> impl Iterator<Item = &'static Rule> {
-    READING.iter().copied().chain(compile::RULES.iter().copied()).chain(lint::all().map(|lint| &lint.rule))
+    let told = READING.iter().chain(compile::RULES).copied().chain(lint::all().map(|lint| &lint.rule));
+    told.chain(RUNNING.iter().copied())
 }
 
 /// Every topic.

@@ -151,7 +151,8 @@ mod tests {
             ..EndpointView::default()
         };
         let endpoints = vec![end("127.0.0.1:9101", true, ""), end("127.0.0.1:9102", false, "2 checks failed")];
-        let service = ServiceView { traffic: traffic("shop", [0, 399, 0, 0, 1, 0]), endpoints };
+        let service =
+            ServiceView { traffic: traffic("shop", [0, 399, 0, 0, 1, 0]), endpoints, ..ServiceView::default() };
         GatewayView { workers: 2, services: vec![service], ..GatewayView::default() }
     }
 

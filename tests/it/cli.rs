@@ -120,7 +120,7 @@ fn what_cannot_be_explained_names_what_could_be_meant() {
 fn help_names_every_command() {
     let ended = run(&["--help"]);
     assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
-    for command in ["up", "check", "explain", "token", "demo", "schema", "reference"] {
+    for command in ["up", "check", "explain", "endpoint", "service", "token", "demo", "schema", "reference"] {
         let line = ended.stdout.lines().find(|line| line.trim_start().starts_with(&format!("{command} ")));
         let line = line.unwrap_or_else(|| panic!("no {command} in {}", ended.stdout));
         assert!(line.split_whitespace().count() > 3, "a command without a word about it: {line}");
@@ -141,6 +141,11 @@ fn what_is_not_understood_ends_with_2_and_a_hint() {
         (&["token", "new", "Ops!", "--scope", "operator"], "is not a name"),
         (&["token", "new", "ops", "--scope", "root"], "operator"),
         (&["token", "new", "ops"], "--scope"),
+        (&["endpoint", "drain", "shop", "127.0.0.1:1"], "--reason"),
+        (&["endpoint", "drain", "shop", "--reason", "x"], "ENDPOINT"),
+        (&["endpoint", "list", "--admin", "https://127.0.0.1:1"], "a node speaks http"),
+        (&["service", "failover", "shop", "--reason", "x", "--tier", "256"], "256"),
+        (&["service", "list", "-c", "none.toml"], "cannot read none.toml"),
         (&["up", "--log", "info,[=debug"], "is not a level or a filter"),
     ] {
         let ended = run(args);

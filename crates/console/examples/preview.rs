@@ -6,7 +6,10 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use console::view::{ConfigView, EndpointState, EndpointView, Node, NodeView, ReloadView, ServiceView, TrafficView};
+use console::view::{
+    Acted, ActionError, BudgetView, ConfigView, EndpointAction, EndpointState, EndpointView, Node, NodeView, Order,
+    ReloadView, ServiceAction, ServiceView, TrafficView,
+};
 use console::{AdminServer, AdminSettings, Limits, Readiness, Vitals};
 use kernel::metrics::{Latency, LatencySum};
 use kernel::{Clock, DrainPhase, DrainTrigger, Entropy, Finding, Moment, Place, Severity};
@@ -47,6 +50,7 @@ impl Made {
         let lost = trouble && name == "shop";
         let endpoint = |n: u16| {
             let down = lost && n == 1;
+            let (state, reason) = self.state(name, n);
             EndpointView {
                 traffic: traffic(
                     &format!("127.0.0.1:{}", port + n),
@@ -55,20 +59,51 @@ impl Made {
                     2_400,
                     seconds,
                 ),
-                state: if down { EndpointState::Unhealthy } else { EndpointState::Healthy },
-                reason: if down {
-                    "connection refused by the last 2 checks".into()
-                } else {
-                    "passed the last 2 checks".into()
-                },
+                state,
+                reason: reason.to_owned(),
                 connections: if down { 0 } else { 14 },
                 idle: if down { 0 } else { 9 },
                 connect_failures: if down { 212 } else { 0 },
+                since: Some(Duration::from_secs(if state == EndpointState::Healthy { 8_000 } else { 312 })),
+                tier: u8::from(name == "shop" && n > 2),
+                weight: 1,
+                ejections: u64::from(lost && n == 2),
+                latency_us: Some(2_100),
             }
         };
+        let used = self.scene != "new";
         ServiceView {
             traffic: traffic(name, per_second, if lost { 0.013 } else { 0.0002 }, 2_400, seconds),
-            endpoints: (0..3).map(endpoint).collect(),
+            endpoints: (0..if name == "shop" { 5 } else { 3 }).map(endpoint).collect(),
+            budget: BudgetView {
+                share: if trouble { 0.28 } else { 0.2 },
+                spent: if lost { 97 } else { 0 },
+                allowed: 1_116,
+                yields: lost.then_some(0.71),
+            },
+            queued: if lost { 3 } else { 0 },
+            held: if lost { 1 } else { 0 },
+            second_tries: match (used, lost) {
+                (true, true) => vec![("connect".into(), 212), ("reset".into(), 31), ("silence".into(), 9)],
+                (true, false) => vec![("stale".into(), 4)],
+                _ => Vec::new(),
+            },
+            ..ServiceView::default()
+        }
+    }
+
+    fn state(&self, service: &str, n: u16) -> (EndpointState, &'static str) {
+        let calm = (EndpointState::Healthy, "passed the last 2 checks");
+        match (self.scene.as_str(), service, n) {
+            ("trouble", "shop", 1) => (EndpointState::Unhealthy, "connection refused by the last 2 checks"),
+            ("trouble", "shop", 2) => (EndpointState::Ejected, "5 failures in a row; tried again in 6 s"),
+            ("trouble", "shop", 4) => (EndpointState::Down, "taken down by ops: the disk reports bad sectors"),
+            ("trouble", "images", 0) => (EndpointState::Probation, "one request at a time after an ejection of 4 s"),
+            ("trouble", "images", 1) => (EndpointState::Suspect, "silent for 1.2 s where 45 ms are usual"),
+            ("trouble", "images", 2) | ("drained", "images", 0) => {
+                (EndpointState::Drained, "drained by deploy: release 4.2")
+            }
+            _ => calm,
         }
     }
 }
@@ -102,6 +137,7 @@ impl Node for Made {
                 reloads: u64::from(reloaded.is_some()),
                 last_reload,
             },
+            notices: Vec::new(),
         }
     }
 
@@ -120,6 +156,20 @@ impl Node for Made {
         *self.reloaded.lock().unwrap_or_else(PoisonError::into_inner) = Some(self.clock.now());
         let findings = self.findings();
         if findings.is_empty() { Ok("2 services, 3 routes".into()) } else { Err(findings) }
+    }
+
+    fn endpoint_action(
+        &self,
+        _service: &str,
+        name: &str,
+        action: EndpointAction,
+        order: &Order,
+    ) -> Result<Acted, ActionError> {
+        Ok(Acted { message: format!("{} {name}: {}", action.word(), order.reason), kept: false })
+    }
+
+    fn service_action(&self, service: &str, _action: ServiceAction, order: &Order) -> Result<Acted, ActionError> {
+        Ok(Acted { message: format!("{service}: {}", order.reason), kept: false })
     }
 }
 

@@ -8,6 +8,8 @@
 //! | `GET /metrics` | operator | Prometheus text or OpenMetrics, by `Accept` |
 //! | `GET /v1/csrf` | operator | the token that changes need |
 //! | `POST /v1/reload` | operator | reads the configuration again |
+//! | `GET /services/{service}` | operator | one service, with what can be done about it, by `Accept` |
+//! | `POST /v1/services/…` | operator | drains endpoints, switches tiers; see `actions` |
 //!
 //! On loopback whoever can connect is an operator, and the Host check keeps web pages out. Beyond loopback
 //! ([`AdminSettings::require_token`]) an operator is who presents a token with the scope `operator`; the Host check is
@@ -17,7 +19,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use axum::extract::{RawQuery, Request, State};
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, RawQuery, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
@@ -30,13 +33,15 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
 use crate::accept::{Shape, accept_text, shape};
+use crate::actions;
 use crate::guard::{self, Csrf};
 use crate::page;
 use crate::plain;
 use crate::problem::{Problem, ProblemCode};
 use crate::serve::{self, Limits};
+use crate::service_page;
 use crate::token::{OPERATOR, TokenStore};
-use crate::view::Readiness;
+use crate::view::{ActionError, Node, Readiness};
 use crate::vitals::Vitals;
 
 /// Basic first: a browser then asks for a password, which is the token.
@@ -70,7 +75,7 @@ struct Core {
 
 /// What a handler sees.
 #[derive(Clone)]
-struct Shared {
+pub(crate) struct Shared {
     core: Arc<Core>,
     drain: Drain,
 }
@@ -128,6 +133,9 @@ fn router(shared: Shared) -> Router {
         .route("/v1/status", get(status))
         .route("/v1/csrf", get(csrf))
         .route("/v1/reload", post(reload))
+        .route("/services/{service}", get(service))
+        .route("/v1/services/{service}/{action}", post(actions::service))
+        .route("/v1/services/{service}/endpoints/{endpoint}/{action}", post(actions::endpoint))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn_with_state(shared.clone(), admit))
@@ -170,9 +178,13 @@ async fn check(core: &Core, request: Request) -> Result<Request, Problem> {
 
 /// Who calls: the name of a token, or `loopback`.
 #[derive(Clone, Debug)]
-struct Caller(String);
+pub(crate) struct Caller(pub(crate) String);
 
 impl Shared {
+    pub(crate) fn node(&self) -> &Arc<dyn Node> {
+        self.core.vitals.node()
+    }
+
     fn readiness(&self) -> Readiness {
         readiness(&self.core.vitals, &self.drain)
     }
@@ -210,6 +222,25 @@ async fn home(State(shared): State<Shared>, RawQuery(query): RawQuery, headers: 
         Shape::Json => Json(status).into_response(),
         Shape::Text => typed("text/plain; charset=utf-8", plain::home(&status)),
     }
+}
+
+async fn service(
+    State(shared): State<Shared>,
+    name: Result<Path<String>, PathRejection>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let status = shared.core.vitals.status(shared.readiness());
+    // A name that is not UTF-8 is the name of no service.
+    let name = name.map(|Path(name)| name).unwrap_or_default();
+    let Some(service) = status.services.iter().find(|s| s.traffic.name == name) else {
+        let known: Vec<_> = status.services.iter().map(|s| s.traffic.name.clone()).collect();
+        return Err(ActionError::UnknownService { name, known }.into());
+    };
+    Ok(match shape(&headers, Shape::Text) {
+        Shape::Html => typed("text/html; charset=utf-8", service_page::page(&status, service, shared.core.csrf.text())),
+        Shape::Json => Json(service).into_response(),
+        Shape::Text => typed("text/plain; charset=utf-8", plain::service(service)),
+    })
 }
 
 async fn icon() -> Response {

@@ -7,6 +7,7 @@
 //! (`token`); what separates them is who may call: `[admin]` is for operators, `[api]` never grants operator rights.
 
 mod accept;
+pub mod actions;
 pub mod admin;
 pub mod api;
 mod guard;
@@ -14,12 +15,14 @@ mod page;
 mod plain;
 pub mod problem;
 mod serve;
+mod service_page;
 pub mod status;
 pub mod token;
 pub mod view;
 pub mod vitals;
-mod words;
+pub mod words;
 
+pub use actions::{endpoint_path, service_path};
 pub use admin::{AdminServer, AdminSettings};
 pub use api::{ApiServer, ApiSettings};
 pub use problem::{Problem, ProblemCode};

@@ -7,6 +7,7 @@ use std::time::Duration;
 use kernel::{Finding, Severity};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
+use crate::actions::page_of;
 use crate::guard::CSRF_FIELD;
 use crate::problem::Problem;
 use crate::status::{EndpointStatus, Interval, ServiceStatus, Status, Traffic};
@@ -38,7 +39,7 @@ pub(crate) fn home(status: &Status, csrf: &str, live: bool) -> String {
         main {
             (state(status))
             @if !status.routes.is_empty() { (routes(status)) }
-            @if !status.services.is_empty() { (services(status)) (endpoints(status)) }
+            @if !status.services.is_empty() { (services(status)) (second_tries(status)) (endpoints(status)) }
             (config(status, csrf))
         }
         footer class="foot" {
@@ -69,7 +70,7 @@ pub(crate) fn problem(problem: &Problem) -> String {
     shell(problem.code.title(), false, &body)
 }
 
-fn shell(title: &str, live: bool, body: &Markup) -> String {
+pub(crate) fn shell(title: &str, live: bool, body: &Markup) -> String {
     let page = html! {
         (DOCTYPE)
         html lang="en" {
@@ -88,7 +89,7 @@ fn shell(title: &str, live: bool, body: &Markup) -> String {
     page.into_string()
 }
 
-fn brand() -> Markup {
+pub(crate) fn brand() -> Markup {
     html! {
         a class="brand" href="/" {
             svg width="24" height="24" viewBox="0 0 24 24" fill="none" stroke="currentColor" stroke-width="2"
@@ -102,7 +103,7 @@ fn brand() -> Markup {
     }
 }
 
-fn top(status: &Status) -> Markup {
+pub(crate) fn top(status: &Status) -> Markup {
     let facts = [
         format!("version {}", status.version),
         format!("up {}", words::span(Duration::from_secs(status.uptime_seconds))),
@@ -128,15 +129,22 @@ fn state(status: &Status) -> Markup {
                     @for notice in &status.notices { p { (notice) } }
                 }
             }
-            dl class="tiles" {
-                div class="tile" {
-                    dt { "Requests/s" }
-                    dd class="with-chart" { (words::rate(all.requests_per_second)) (chart(&status.history)) }
-                }
-                div class="tile" { dt { "Success" } dd { (words::success(all.success_ratio)) } }
-                div class="tile" { dt { "95 % answered within" } dd { (words::latency(all.latency_p95_ms)) } }
-                div class="tile" { dt { "In flight" } dd { (words::grouped(all.in_flight)) } }
+            (tiles(all, &chart(&status.history)))
+        }
+    }
+}
+
+/// The golden signals in large figures.
+pub(crate) fn tiles(traffic: &Traffic, chart: &Markup) -> Markup {
+    html! {
+        dl class="tiles" {
+            div class="tile" {
+                dt { "Requests/s" }
+                dd class="with-chart" { (words::rate(traffic.requests_per_second)) (chart) }
             }
+            div class="tile" { dt { "Success" } dd { (words::success(traffic.success_ratio)) } }
+            div class="tile" { dt { "95 % answered within" } dd { (words::latency(traffic.latency_p95_ms)) } }
+            div class="tile" { dt { "In flight" } dd { (words::grouped(traffic.in_flight)) } }
         }
     }
 }
@@ -172,7 +180,7 @@ fn bar(class: &str, x: usize, share: f64) -> Markup {
 }
 
 /// A table with roles of its own, because the narrow layout takes away those that elements have by nature.
-fn table(caption: &str, note: &str, heads: &[(&str, &str)], rows: &Markup) -> Markup {
+pub(crate) fn table(caption: &str, note: &str, heads: &[(&str, &str)], rows: &Markup) -> Markup {
     html! {
         section class="card table" {
             table role="table" {
@@ -254,7 +262,7 @@ fn services(status: &Status) -> Markup {
     let rows = html! {
         @for service in &status.services {
             tr role="row" {
-                (name_cell(&service.traffic.name))
+                (service_cell(&service.traffic.name))
                 (healthy_cell(service))
                 (golden_cells(&service.traffic))
             }
@@ -264,15 +272,63 @@ fn services(status: &Status) -> Markup {
 }
 
 fn healthy_cell(service: &ServiceStatus) -> Markup {
-    let bad = service.healthy < service.endpoints.len();
+    let bad = service.endpoints.iter().any(|e| e.state.is_trouble());
     let content = html! { (service.healthy) span class="of" { " of " (service.endpoints.len()) } };
     cell("Healthy", if bad { "bad" } else { "" }, &content)
 }
 
+/// What services may spend on second tries, what they were for, and what waits; nothing if no service has a budget.
+fn second_tries(status: &Status) -> Markup {
+    let has_any = |s: &&ServiceStatus| {
+        s.budget.share > 0.0 || !s.second_tries_in_words().is_empty() || !s.waiting_in_words().is_empty()
+    };
+    let services: Vec<_> = status.services.iter().filter(has_any).collect();
+    if services.is_empty() {
+        return html! {};
+    }
+    let heads =
+        [("Service", "name"), ("At most", ""), ("Spent", ""), ("Yield", ""), ("Waiting", "text"), ("By cause", "text")];
+    let rows = html! {
+        @for service in services {
+            @let [waiting, causes] = [service.waiting_in_words(), service.second_tries_in_words()].map(or_none);
+            @let budget = &service.budget;
+            tr role="row" {
+                (service_cell(&service.traffic.name))
+                (plain_cell("At most", &format!("{:.0} %", budget.share * 100.0)))
+                (cell("Spent", "", &html! {
+                    (words::grouped(budget.spent)) span class="of" { " of " (words::grouped(budget.allowed)) }
+                }))
+                (plain_cell("Yield", &budget.yields.map_or(words::NONE.to_owned(), |y| format!("{y:.2}"))))
+                (cell("Waiting", "text", &html! { (waiting) }))
+                (cell("By cause", "text reason", &html! { (causes) }))
+            }
+        }
+    };
+    table("Second tries", "yield: successes for each added try; by cause since the start", &heads, &rows)
+}
+
+fn or_none(text: String) -> String {
+    if text.is_empty() { words::NONE.to_owned() } else { text }
+}
+
 fn endpoints(status: &Status) -> Markup {
-    let heads = [
-        ("Endpoint", "name"),
-        ("Service", "text"),
+    let tiers = status.services.iter().any(ServiceStatus::has_tiers);
+    let heads = endpoint_heads(true, tiers);
+    let rows = html! {
+        @for service in &status.services {
+            @for endpoint in &service.endpoints { (endpoint_row(Some(&service.traffic.name), tiers, endpoint)) }
+        }
+    };
+    let window = words::window(Duration::from_secs_f64(status.window_seconds));
+    table("Endpoints", &format!("{window}, counting every attempt"), &heads, &rows)
+}
+
+/// Heads of a table of endpoints, with a column for the service or for the tier where these differ.
+pub(crate) fn endpoint_heads(service: bool, tiers: bool) -> Vec<(&'static str, &'static str)> {
+    let mut heads = vec![("Endpoint", "name")];
+    heads.extend(service.then_some(("Service", "text")));
+    heads.extend(tiers.then_some(("Tier", "")));
+    heads.extend([
         ("State", "text"),
         ("Requests/s", ""),
         ("Success", ""),
@@ -280,30 +336,33 @@ fn endpoints(status: &Status) -> Markup {
         ("In flight", ""),
         ("Connections", ""),
         ("Reason", "text"),
-    ];
-    let rows = html! {
-        @for service in &status.services {
-            @for endpoint in &service.endpoints { (endpoint_row(&service.traffic.name, endpoint)) }
-        }
-    };
-    let window = words::window(Duration::from_secs_f64(status.window_seconds));
-    table("Endpoints", &format!("{window}, counting every attempt"), &heads, &rows)
+    ]);
+    heads
 }
 
-fn endpoint_row(service: &str, endpoint: &EndpointStatus) -> Markup {
+/// The state as a word with its colour.
+pub(crate) fn state_word(state: EndpointState) -> Markup {
+    html! { span class={ "word " (state.label()) } { (state.label()) } }
+}
+
+/// One endpoint, in the columns of [`endpoint_heads`].
+pub(crate) fn endpoint_row(service: Option<&str>, tiers: bool, endpoint: &EndpointStatus) -> Markup {
     let t = &endpoint.traffic;
-    let state = match endpoint.state {
-        EndpointState::Healthy => html! { span class="word healthy" { "healthy" } },
-        EndpointState::Unhealthy => html! { span class="word unhealthy" { "unhealthy" } },
-    };
     let connections = html! {
         (words::grouped(endpoint.connections))
         span class="of" { ", " (words::grouped(endpoint.connections_idle)) " idle" }
     };
+    let state = html! {
+        (state_word(endpoint.state))
+        @if let Some(seconds) = endpoint.since_seconds {
+            span class="since" { "for " (words::span(Duration::from_secs(seconds))) }
+        }
+    };
     html! {
         tr role="row" {
             (name_cell(&t.name))
-            (cell("Service", "text", &html! { (service) }))
+            @if let Some(service) = service { (cell("Service", "text", &service_link(service))) }
+            @if tiers { (plain_cell("Tier", &endpoint.tier.to_string())) }
             (cell("State", "text", &state))
             (plain_cell("Requests/s", &words::rate(t.requests_per_second)))
             (success_cell(t))
@@ -313,6 +372,15 @@ fn endpoint_row(service: &str, endpoint: &EndpointStatus) -> Markup {
             (cell("Reason", "text reason", &html! { (words::tame(&endpoint.reason)) }))
         }
     }
+}
+
+fn service_link(service: &str) -> Markup {
+    html! { a href=(page_of(service)) { (service) } }
+}
+
+/// The name of a service, which leads to its page.
+fn service_cell(name: &str) -> Markup {
+    html! { th scope="row" role="rowheader" class="name" { (service_link(name)) } }
 }
 
 fn config(status: &Status, csrf: &str) -> Markup {

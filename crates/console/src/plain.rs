@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use crate::status::{Status, Traffic};
+use crate::status::{ServiceStatus, Status, Traffic};
 use crate::words;
 
 /// The whole state.
@@ -36,27 +36,65 @@ pub(crate) fn home(status: &Status) -> String {
     });
     table(&mut out, "SERVICE", &heads, 9, services);
 
-    let heads = ["REQ/S", "SUCCESS", "P95", "IN FLIGHT", "CONNS", "IDLE", "SERVICE", "STATE", "REASON"];
-    let endpoints = status.services.iter().flat_map(|s| {
-        s.endpoints.iter().map(|e| {
+    second_tries(&mut out, status.services.iter());
+    endpoints(&mut out, status.services.iter());
+    config(&mut out, status);
+    out
+}
+
+/// One service.
+pub(crate) fn service(service: &ServiceStatus) -> String {
+    let mut out = String::new();
+    let golden = ["HEALTHY", "REQ/S", "SUCCESS", "P50", "P95", "P99", "IN FLIGHT", "TOTAL", "FAILED"];
+    let mut cells = vec![format!("{}/{}", service.healthy, service.endpoints.len())];
+    cells.extend(signals(&service.traffic));
+    table(&mut out, "SERVICE", &golden, 9, std::iter::once((service.traffic.name.as_str(), cells)));
+    second_tries(&mut out, std::iter::once(service));
+    endpoints(&mut out, std::iter::once(service));
+    if service.has_tiers() {
+        let why = words::tame(&service.tier_reason);
+        let why = if why.is_empty() { why } else { format!(", {why}") };
+        let _infallible = writeln!(out, "tier           {} of {}{why}", service.active_tier, service.tiers);
+    }
+    out
+}
+
+/// What may be spent on second tries, for the services that have a budget or used one.
+fn second_tries<'a>(out: &mut String, services: impl Iterator<Item = &'a ServiceStatus>) {
+    let heads = ["BUDGET", "WAITING", "SECOND TRIES"];
+    let rows = services.filter_map(|s| {
+        let cells = [s.budget_in_words().unwrap_or_default(), s.waiting_in_words(), s.second_tries_in_words()];
+        let dash = |text: String| if text.is_empty() { words::NONE.to_owned() } else { text };
+        cells.iter().any(|c| !c.is_empty()).then(|| (s.traffic.name.as_str(), cells.map(dash).to_vec()))
+    });
+    table(out, "SERVICE", &heads, 0, rows);
+}
+
+fn endpoints<'a>(out: &mut String, services: impl Iterator<Item = &'a ServiceStatus> + Clone) {
+    let tiers = services.clone().any(ServiceStatus::has_tiers);
+    let mut heads = vec!["REQ/S", "SUCCESS", "P95", "IN FLIGHT", "CONNS", "IDLE", "SERVICE", "STATE", "REASON"];
+    if tiers {
+        heads.insert(6, "TIER");
+    }
+    let rows = services.flat_map(|s| {
+        s.endpoints.iter().map(move |e| {
             let t = &e.traffic;
-            let cells = vec![
+            let mut cells = vec![
                 words::rate(t.requests_per_second),
                 words::success(t.success_ratio),
                 words::latency(t.latency_p95_ms),
                 words::grouped(t.in_flight),
                 words::grouped(e.connections),
                 words::grouped(e.connections_idle),
-                s.traffic.name.clone(),
-                e.state.label().to_owned(),
-                e.reason.clone(),
             ];
+            cells.extend(tiers.then(|| e.tier.to_string()));
+            let since = e.since_seconds.map(|s| format!(" (for {})", words::span(Duration::from_secs(s))));
+            let reason = format!("{}{}", e.reason, since.unwrap_or_default());
+            cells.extend([s.traffic.name.clone(), e.state.label().to_owned(), reason]);
             (t.name.as_str(), cells)
         })
     });
-    table(&mut out, "ENDPOINT", &heads, 6, endpoints);
-    config(&mut out, status);
-    out
+    table(out, "ENDPOINT", &heads, if tiers { 7 } else { 6 }, rows);
 }
 
 fn signals(t: &Traffic) -> Vec<String> {

@@ -39,12 +39,15 @@ problems! {
     ScopeMissing      "scope-missing"       403 "The token does not have the scope that is needed";
     CsrfRefused       "csrf-refused"        403 "The request does not prove that it was meant";
     NotFound          "not-found"           404 "There is nothing at this address";
+    NameUnknown       "name-unknown"        404 "There is no service or endpoint of this name";
     MethodNotAllowed  "method-not-allowed"  405 "This address does not take this method";
     BodyTimeout       "body-timeout"        408 "The request body did not arrive in time";
     ReloadBusy        "reload-busy"         409 "A reload is under way";
+    LastEndpoint      "last-endpoint"       409 "The service would be left without an endpoint";
     CallTooLarge      "call-too-large"      413 "The request body is too large";
     HostRefused       "host-refused"        421 "The Host header is not a name of this server";
     ReloadRefused     "reload-refused"      422 "The configuration was not taken over";
+    ActionRefused     "action-refused"      422 "The action was not taken";
     CallFailed        "call-failed"         500 "The request failed inside the node";
     CallTimeout       "call-timeout"        503 "The request took too long";
 }

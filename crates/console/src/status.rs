@@ -2,14 +2,16 @@
 //! text for curl. Rates, success and quantiles are those of the window (the last minute, or since the start if that is
 //! shorter); `_total` fields count since the start.
 //!
-//! The level: `down` if some service has no healthy endpoint; `degraded` if an endpoint is unhealthy, if less than
-//! [`SUCCESS_FLOOR`] of the requests succeeded, or if the node takes no new work; else `ok`.
+//! The level: `down` if some service has no endpoint that takes requests; `degraded` if an endpoint is in trouble, if
+//! less than [`SUCCESS_FLOOR`] of the requests succeeded, or if the node takes no new work; else `ok`. An endpoint that
+//! an operator drained is no trouble.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use kernel::Finding;
 
-use crate::view::{EndpointState, EndpointView, NodeView, Readiness, ReloadView, ServiceView, TrafficView};
+use crate::view::{BudgetView, EndpointState, EndpointView, NodeView, Readiness, ReloadView, ServiceView, TrafficView};
 use crate::vitals::{Scope, Totals, Window};
 use crate::words;
 
@@ -127,6 +129,24 @@ pub struct ServiceStatus {
     pub traffic: Traffic,
     /// How many endpoints are healthy.
     pub healthy: usize,
+    /// How many tiers its endpoints form.
+    pub tiers: usize,
+    /// The tier that takes its requests.
+    pub active_tier: u8,
+    /// The tier that an operator chose.
+    pub forced_tier: Option<u8>,
+    /// Why the tier is what it is; empty if there is nothing to say.
+    pub tier_reason: String,
+    /// What it may spend on second tries.
+    pub budget: BudgetView,
+    /// Second tries since the start, by cause.
+    pub second_tries_total: BTreeMap<String, u64>,
+    /// Requests that wait until an endpoint can be reached at all.
+    pub parked: u64,
+    /// Requests that wait for a place at an endpoint.
+    pub queued: u64,
+    /// Answers that are held back until they are whole.
+    pub held: u64,
     /// Its endpoints.
     pub endpoints: Vec<EndpointStatus>,
 }
@@ -147,6 +167,16 @@ pub struct EndpointStatus {
     pub connections_idle: u64,
     /// Connection attempts that failed, since the start.
     pub connect_failures_total: u64,
+    /// How long it has been in that state.
+    pub since_seconds: Option<u64>,
+    /// Its tier: 0 is used first.
+    pub tier: u8,
+    /// Its share of the requests relative to the others of its tier.
+    pub weight: u32,
+    /// How often requests ejected it, since the start.
+    pub ejections_total: u64,
+    /// Its usual time to an answer.
+    pub usual_latency_ms: Option<f64>,
 }
 
 /// The configuration in force.
@@ -210,12 +240,13 @@ impl Status {
         status.level = status.judge();
         status.summary = format!("{}; {}.", status.endpoints_in_words(), status.traffic_in_words());
         status.notices = status.notices_in_words();
+        status.notices.extend(view.notices.iter().map(|notice| words::tame(notice)));
         status
     }
 
     fn judge(&self) -> Level {
-        let unreachable = self.services.iter().any(|s| s.healthy == 0 && !s.endpoints.is_empty());
-        let unhealthy = self.services.iter().any(|s| s.healthy < s.endpoints.len());
+        let unreachable = self.services.iter().any(ServiceStatus::is_lost);
+        let unhealthy = self.services.iter().any(|s| s.endpoints.iter().any(|e| e.state.is_trouble()));
         let failing = self.traffic.success_ratio.is_some_and(|ratio| ratio < SUCCESS_FLOOR);
         if unreachable {
             Level::Down
@@ -234,17 +265,31 @@ impl Status {
         if self.config.last_reload.as_ref().is_some_and(|reload| !reload.applied) {
             notices.push("The last reload was refused: the configuration from before stays in force.".to_owned());
         }
+        for service in self.services.iter().filter(|s| s.forced_tier.is_some() || s.active_tier > 0) {
+            let why = words::tame(&service.tier_reason);
+            let why = if why.is_empty() { why } else { format!(": {why}") };
+            notices.push(format!("{} uses tier {}{why}.", service.traffic.name, service.active_tier));
+        }
         notices
     }
 
     fn endpoints_in_words(&self) -> String {
         let endpoints = || self.services.iter().flat_map(|s| s.endpoints.iter().map(move |e| (&s.traffic.name, e)));
         let total = endpoints().count();
-        let down: Vec<_> = endpoints().filter(|(_, e)| e.state != EndpointState::Healthy).collect();
+        let trouble: Vec<_> = endpoints().filter(|(_, e)| e.state.is_trouble()).collect();
+        let drained = endpoints().filter(|(_, e)| e.state.is_taken_out() && !e.state.is_trouble()).count();
         if self.services.is_empty() {
             return "No service is configured".to_owned();
         }
-        if down.is_empty() {
+        if let Some(lost) = self.services.iter().find(|s| s.is_lost()) {
+            let why = lost.endpoints.first().map(|e| words::tame(&e.reason)).unwrap_or_default();
+            return format!("{} has no healthy endpoint ({why})", lost.traffic.name);
+        }
+        if trouble.is_empty() && drained > 0 {
+            let verb = if drained == 1 { "is" } else { "are" };
+            return format!("{} of {total} endpoints are healthy, {drained} {verb} drained", total - drained);
+        }
+        if trouble.is_empty() {
             return match (total, self.services.as_slice()) {
                 (1, [only]) => format!("The only endpoint of {} is healthy", only.traffic.name),
                 (_, services) => {
@@ -252,20 +297,22 @@ impl Status {
                 }
             };
         }
-        if let Some(lost) = self.services.iter().find(|s| s.healthy == 0 && !s.endpoints.is_empty()) {
-            let why = lost.endpoints.first().map(|e| words::tame(&e.reason)).unwrap_or_default();
-            return format!("{} has no healthy endpoint ({why})", lost.traffic.name);
-        }
-        let mut names: Vec<String> = down
+        let mut names: Vec<String> = trouble
             .iter()
             .take(NAMED)
             .map(|(service, e)| format!("{} of {service} ({})", e.traffic.name, words::tame(&e.reason)))
             .collect();
-        if down.len() > NAMED {
-            names.push(format!("{} more", down.len() - NAMED));
+        if trouble.len() > NAMED {
+            names.push(format!("{} more", trouble.len() - NAMED));
         }
-        let verb = if down.len() == 1 { "is" } else { "are" };
-        format!("{} of {} {verb} unhealthy: {}", down.len(), words::count(total, "endpoint"), names.join(", "))
+        if drained > 0 {
+            names.push(format!("{drained} drained"));
+        }
+        let verb = if trouble.len() == 1 { "is" } else { "are" };
+        // Checks alone make an endpoint unhealthy; what requests and operators say has words of its own.
+        let plainly = trouble.iter().all(|(_, e)| e.state == EndpointState::Unhealthy);
+        let word = if plainly { "unhealthy" } else { "not healthy" };
+        format!("{} of {} {verb} {word}: {}", trouble.len(), words::count(total, "endpoint"), names.join(", "))
     }
 
     fn traffic_in_words(&self) -> String {
@@ -322,13 +369,69 @@ impl ServiceStatus {
                 connections: e.connections,
                 connections_idle: e.idle,
                 connect_failures_total: e.connect_failures,
+                since_seconds: e.since.map(|since| since.as_secs()),
+                tier: e.tier,
+                weight: e.weight,
+                ejections_total: e.ejections,
+                usual_latency_ms: e.latency_us.map(|us| us as f64 / 1000.0),
             }
         };
         ServiceStatus {
             traffic: Traffic::new(&view.traffic, &window.gain(Scope::Service, &view.traffic), window),
             healthy: view.endpoints.iter().filter(|e| e.state == EndpointState::Healthy).count(),
             endpoints: view.endpoints.iter().map(endpoint).collect(),
+            tiers: view.endpoints.iter().map(|e| e.tier).collect::<BTreeSet<_>>().len(),
+            active_tier: view.active_tier,
+            forced_tier: view.forced_tier,
+            tier_reason: view.tier_reason.clone(),
+            budget: view.budget,
+            second_tries_total: view.second_tries.iter().cloned().collect(),
+            parked: view.parked,
+            queued: view.queued,
+            held: view.held,
         }
+    }
+
+    /// Whether nothing takes its requests.
+    fn is_lost(&self) -> bool {
+        let is_used = |e: &EndpointStatus| e.state.is_in_use() || e.state == EndpointState::Probation;
+        !self.endpoints.is_empty() && !self.endpoints.iter().any(is_used)
+    }
+
+    /// Whether there is more than one tier, so that tiers are worth showing.
+    pub(crate) fn has_tiers(&self) -> bool {
+        self.tiers > 1
+    }
+
+    /// Whether taking this endpoint out would leave none that takes requests as usual.
+    pub(crate) fn depends_on(&self, endpoint: &EndpointStatus) -> bool {
+        let others = self.endpoints.iter().filter(|e| e.traffic.name != endpoint.traffic.name);
+        !others.into_iter().any(|e| e.state.is_in_use())
+    }
+
+    /// The budget in words; `None` if it has none.
+    pub(crate) fn budget_in_words(&self) -> Option<String> {
+        let budget = &self.budget;
+        (budget.share > 0.0).then(|| {
+            let yields = budget.yields.map(|y| format!(", each brought {y:.2} successes")).unwrap_or_default();
+            let (spent, allowed) = (words::grouped(budget.spent), words::grouped(budget.allowed));
+            format!("{spent} of {allowed} spent, at most {:.0} % of requests{yields}", budget.share * 100.0)
+        })
+    }
+
+    /// Second tries by cause, the most frequent first; empty if there were none.
+    pub(crate) fn second_tries_in_words(&self) -> String {
+        let mut causes: Vec<_> = self.second_tries_total.iter().filter(|(_, n)| **n > 0).collect();
+        causes.sort_by_key(|(_, n)| std::cmp::Reverse(**n));
+        let causes = causes.into_iter().map(|(cause, n)| format!("{} {}", words::grouped(*n), words::tame(cause)));
+        causes.collect::<Vec<_>>().join(", ")
+    }
+
+    /// What waits, in words; empty if nothing does.
+    pub(crate) fn waiting_in_words(&self) -> String {
+        let parts = [(self.parked, "parked"), (self.queued, "queued"), (self.held, "held")];
+        let parts = parts.into_iter().filter(|(n, _)| *n > 0).map(|(n, word)| format!("{} {word}", words::grouped(n)));
+        parts.collect::<Vec<_>>().join(", ")
     }
 }
 

@@ -7,7 +7,7 @@ use kernel::Clock;
 use kernel::metrics::Latency;
 
 use super::*;
-use crate::view::{ConfigView, Node};
+use crate::view::{Acted, ActionError, ConfigView, EndpointAction, Node, Order, ServiceAction};
 use crate::vitals::{SAMPLE_EVERY, Vitals};
 
 struct Fixed(Mutex<NodeView>);
@@ -25,6 +25,12 @@ impl Node for Fixed {
     fn reload(&self) -> Result<String, Vec<Finding>> {
         Ok(String::new())
     }
+    fn endpoint_action(&self, _: &str, _: &str, _: EndpointAction, _: &Order) -> Result<Acted, ActionError> {
+        Ok(Acted::default())
+    }
+    fn service_action(&self, _: &str, _: ServiceAction, _: &Order) -> Result<Acted, ActionError> {
+        Ok(Acted::default())
+    }
 }
 
 fn traffic(name: &str, good: u64, failed: u64, each_us: u64) -> TrafficView {
@@ -41,7 +47,7 @@ fn endpoint(name: &str, state: EndpointState, reason: &str) -> EndpointView {
 fn service(name: &str, states: &[EndpointState]) -> ServiceView {
     let endpoints = states.iter().enumerate();
     let endpoints = endpoints.map(|(at, state)| endpoint(&format!("10.0.0.1:{at}"), *state, "connection refused"));
-    ServiceView { traffic: traffic(name, 0, 0, 0), endpoints: endpoints.collect() }
+    ServiceView { traffic: traffic(name, 0, 0, 0), endpoints: endpoints.collect(), ..ServiceView::default() }
 }
 
 struct Bench {
@@ -193,4 +199,43 @@ fn a_refused_reload_and_a_stop_are_said() {
             "The last reload was refused: the configuration from before stays in force."
         ]
     );
+}
+
+#[test]
+fn what_an_operator_drained_is_no_trouble_and_what_is_down_is() {
+    use EndpointState::{Down, Drained, Draining, Ejected, Suspect};
+    let status = |states: &[EndpointState]| bench(vec![service("shop", states)]).status();
+    let calm = status(&[Healthy, Drained, Draining]);
+    assert_eq!(calm.level, Level::Ok);
+    assert!(calm.summary.starts_with("1 of 3 endpoints are healthy, 2 are drained;"), "{}", calm.summary);
+    for states in [[Healthy, Down], [Healthy, Ejected], [Healthy, Suspect]] {
+        let degraded = status(&states);
+        assert_eq!(degraded.level, Level::Degraded, "{states:?}");
+        assert!(degraded.summary.starts_with("1 of 2 endpoints is not healthy:"), "{}", degraded.summary);
+    }
+    for states in [[Drained, Draining], [Down, Drained], [Ejected, Unhealthy]] {
+        let down = status(&states);
+        assert_eq!(down.level, Level::Down, "{states:?}");
+        assert!(down.summary.starts_with("shop has no healthy endpoint ("), "{}", down.summary);
+    }
+}
+
+#[test]
+fn budget_second_tries_tiers_and_what_the_node_has_to_say_are_told_in_words() {
+    let mut shop = service("shop", &[Healthy, Healthy]);
+    shop.endpoints[1].tier = 1;
+    (shop.active_tier, shop.forced_tier, shop.tier_reason) = (1, Some(1), "ops chose it: a new rack".into());
+    shop.budget = BudgetView { share: 0.2, spent: 12, allowed: 340, yields: Some(0.7) };
+    shop.second_tries = vec![("reset".into(), 2), ("connect".into(), 10), ("stale".into(), 0)];
+    (shop.parked, shop.held) = (3, 1);
+    let bench = bench(vec![shop]);
+    bench.node.0.lock().unwrap().notices = vec!["Nothing is\u{1b}[31m kept.".into()];
+    let status = bench.status();
+    assert_eq!(status.notices, ["shop uses tier 1: ops chose it: a new rack.", "Nothing is [31m kept."]);
+    let shop = &status.services[0];
+    let expected = "12 of 340 spent, at most 20 % of requests, each brought 0.70 successes";
+    assert_eq!(shop.budget_in_words().as_deref(), Some(expected));
+    assert_eq!(shop.second_tries_in_words(), "10 connect, 2 reset");
+    assert_eq!(shop.waiting_in_words(), "3 parked, 1 held");
+    assert_eq!(serde_json::to_value(shop).unwrap()["budget"]["yield"], 0.7);
 }

@@ -20,6 +20,112 @@ pub trait Node: Send + Sync + 'static {
     /// # Errors
     /// What is wrong with the configuration; the one from before stays in force.
     fn reload(&self) -> Result<String, Vec<Finding>>;
+    /// Takes an endpoint out or lets it back in; may block on a disk.
+    ///
+    /// # Errors
+    /// Why not; nothing has changed then.
+    fn endpoint_action(
+        &self,
+        service: &str,
+        endpoint: &str,
+        action: EndpointAction,
+        order: &Order,
+    ) -> Result<Acted, ActionError>;
+    /// Sends a service's requests to one tier, or lets the node decide again; may block on a disk.
+    ///
+    /// # Errors
+    /// Why not; nothing has changed then.
+    fn service_action(&self, service: &str, action: ServiceAction, order: &Order) -> Result<Acted, ActionError>;
+}
+
+/// What an operator does to an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndpointAction {
+    /// No new requests; those that it has are finished.
+    Drain,
+    /// Checks and requests judge it again.
+    Resume,
+    /// As drained, and it counts as failed.
+    Down,
+}
+
+/// What an operator does to a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServiceAction {
+    /// Only endpoints of one tier take requests.
+    Failover {
+        /// Which; `None`: the one after the tier that takes them now.
+        tier: Option<u8>,
+    },
+    /// The state of the tiers decides again.
+    Failback,
+}
+
+/// Who wants something done, and why.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Order {
+    /// The name of the token that was presented, or `loopback`.
+    pub actor: String,
+    /// In the operator's words; empty if none was given. The node says whether it needs one.
+    pub reason: String,
+    /// Whether to do it although nothing that can take requests would be left.
+    pub force: bool,
+}
+
+/// What came of an action.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Acted {
+    /// In a sentence or two.
+    pub message: String,
+    /// Whether it holds after a restart as well.
+    pub kept: bool,
+}
+
+/// Why an action was not taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ActionError {
+    /// There is no such service.
+    #[error("there is no service {name:?}; {}", known_names("there is", .known))]
+    UnknownService {
+        /// As it was given.
+        name: String,
+        /// Those that there are.
+        known: Vec<String>,
+    },
+    /// The service has no such endpoint.
+    #[error("{service} has no endpoint {name:?}; {}", known_names("it has", .known))]
+    UnknownEndpoint {
+        /// The service.
+        service: String,
+        /// As it was given.
+        name: String,
+        /// Those that there are.
+        known: Vec<String>,
+    },
+    /// The service has no such tier, or no other one.
+    #[error("{0}")]
+    UnknownTier(String),
+    /// Nothing that can take requests would be left.
+    #[error("{0}")]
+    LastEndpoint(String),
+    /// There is no reason, or it is too long.
+    #[error("{0}")]
+    BadReason(String),
+    /// There are as many decisions as are kept.
+    #[error("{0}")]
+    TooMany(String),
+}
+
+/// Names that a message shows; an answer in JSON has them all.
+const SHOWN_NAMES: usize = 8;
+
+fn known_names(start: &str, known: &[String]) -> String {
+    let shown = known.iter().take(SHOWN_NAMES).cloned().collect::<Vec<_>>().join(", ");
+    match known.len() {
+        0 => format!("{start} none"),
+        n if n > SHOWN_NAMES => format!("{start} {shown} and {} more", n - SHOWN_NAMES),
+        _ => format!("{start} {shown}"),
+    }
 }
 
 /// Whether new work should be sent to a node.
@@ -50,6 +156,8 @@ pub struct NodeView {
     pub services: Vec<ServiceView>,
     /// The configuration in force.
     pub config: ConfigView,
+    /// What else an operator should know, a sentence each.
+    pub notices: Vec<String>,
 }
 
 /// What flowed through a route, a service or an endpoint since the start.
@@ -72,6 +180,36 @@ pub struct ServiceView {
     pub traffic: TrafficView,
     /// Its endpoints.
     pub endpoints: Vec<EndpointView>,
+    /// The tier that takes its requests.
+    pub active_tier: u8,
+    /// The tier that an operator chose, if one did.
+    pub forced_tier: Option<u8>,
+    /// Why the tier is what it is, in words; empty if there is nothing to say.
+    pub tier_reason: String,
+    /// What it may spend on second tries.
+    pub budget: BudgetView,
+    /// Requests that wait until an endpoint can be reached at all.
+    pub parked: u64,
+    /// Answers that are held back until they are whole.
+    pub held: u64,
+    /// Requests that wait for a place at an endpoint.
+    pub queued: u64,
+    /// Second tries since the start, by cause.
+    pub second_tries: Vec<(String, u64)>,
+}
+
+/// What a service may spend on second tries, and what they bought.
+#[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize)]
+pub struct BudgetView {
+    /// Second tries that are allowed for each request, 0 to 1; 0: the service has no budget.
+    pub share: f64,
+    /// Second tries in the budget's window.
+    pub spent: u64,
+    /// Second tries that the window has room for, those spent included.
+    pub allowed: u64,
+    /// Successes that each added try bought, if that is known.
+    #[serde(rename = "yield")]
+    pub yields: Option<f64>,
 }
 
 /// One endpoint.
@@ -89,6 +227,16 @@ pub struct EndpointView {
     pub idle: u64,
     /// Connection attempts that failed.
     pub connect_failures: u64,
+    /// How long it has been in that state, if that is known.
+    pub since: Option<Duration>,
+    /// Its tier: 0 is used first.
+    pub tier: u8,
+    /// Its share of the requests relative to the others of its tier.
+    pub weight: u32,
+    /// How often requests ejected it, since the start.
+    pub ejections: u64,
+    /// Its usual time to an answer, in microseconds, if that is known.
+    pub latency_us: Option<u64>,
 }
 
 /// How an endpoint is judged.
@@ -98,8 +246,20 @@ pub enum EndpointState {
     /// Sent requests.
     #[default]
     Healthy,
-    /// Not sent requests while another endpoint is healthy.
+    /// Sent single requests, to find out about it.
+    Suspect,
+    /// Not sent requests, for what they met there, until a time has passed.
+    Ejected,
+    /// Comes back from an ejection: sent one request or check at a time.
+    Probation,
+    /// Fails its checks: not sent requests while another endpoint is healthy.
     Unhealthy,
+    /// Taken out by an operator, and still has requests to finish.
+    Draining,
+    /// Taken out by an operator.
+    Drained,
+    /// Held for broken by an operator.
+    Down,
 }
 
 /// The configuration in force.
@@ -150,12 +310,47 @@ impl TrafficView {
     }
 }
 
+impl EndpointAction {
+    /// Every action, in the order in which they are offered.
+    pub const ALL: [EndpointAction; 3] = [EndpointAction::Drain, EndpointAction::Down, EndpointAction::Resume];
+
+    /// The word for it, in paths and on the command line.
+    pub const fn word(self) -> &'static str {
+        match self {
+            EndpointAction::Drain => "drain",
+            EndpointAction::Resume => "resume",
+            EndpointAction::Down => "down",
+        }
+    }
+}
+
 impl EndpointState {
     /// The word for it.
     pub const fn label(self) -> &'static str {
         match self {
             EndpointState::Healthy => "healthy",
+            EndpointState::Suspect => "suspect",
+            EndpointState::Ejected => "ejected",
+            EndpointState::Probation => "probation",
             EndpointState::Unhealthy => "unhealthy",
+            EndpointState::Draining => "draining",
+            EndpointState::Drained => "drained",
+            EndpointState::Down => "down",
         }
+    }
+
+    /// Whether it is sent requests as usual.
+    pub const fn is_in_use(self) -> bool {
+        matches!(self, EndpointState::Healthy | EndpointState::Suspect)
+    }
+
+    /// Whether an operator took it out.
+    pub const fn is_taken_out(self) -> bool {
+        matches!(self, EndpointState::Draining | EndpointState::Drained | EndpointState::Down)
+    }
+
+    /// Whether it is in trouble: what is drained on purpose is not.
+    pub const fn is_trouble(self) -> bool {
+        !matches!(self, EndpointState::Healthy | EndpointState::Draining | EndpointState::Drained)
     }
 }

@@ -60,7 +60,7 @@ pub(crate) fn grouped(n: u64) -> String {
 }
 
 /// A length of time in its two largest units.
-pub(crate) fn span(time: Duration) -> String {
+pub fn span(time: Duration) -> String {
     let s = time.as_secs();
     match s {
         0..60 => format!("{s} s"),
@@ -98,8 +98,20 @@ pub(crate) fn count(n: usize, noun: &str) -> String {
     if n == 1 { format!("1 {noun}") } else { format!("{n} {noun}s") }
 }
 
+/// A name as one segment of a path (RFC 3986, 3.3): what could mean something else there is encoded.
+pub(crate) fn path_segment(name: &str) -> String {
+    let mut out = String::with_capacity(name.len());
+    for byte in name.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b':' => out.push(char::from(byte)),
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
+}
+
 /// Text without control characters, which could move the cursor of a terminal, and of bounded length.
-pub(crate) fn tame(text: &str) -> String {
+pub fn tame(text: &str) -> String {
     text.chars().take(300).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
@@ -132,6 +144,12 @@ mod tests {
             [1, 25, 60, 180].map(|s| window(Duration::from_secs(s))),
             ["the last second", "the last 25 seconds", "the last minute", "the last 3 minutes"]
         );
+    }
+
+    #[test]
+    fn a_name_is_one_segment_of_a_path() {
+        assert_eq!(path_segment("127.0.0.1:9101"), "127.0.0.1:9101");
+        assert_eq!(path_segment("[::1]:80/../a b?ü"), "%5B::1%5D:80%2F..%2Fa%20b%3F%C3%BC");
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Both servers over real sockets: who may call what, in which shape the answers come, and how the servers end.
 
+#[path = "http/actions.rs"]
+mod actions;
 mod kit;
 
 use std::time::Duration;

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use kernel::metrics::LatencySum;
+use policy::outlier::Forced;
 
 /// The whole data plane at one instant.
 #[derive(Clone, Debug, Default)]
@@ -86,6 +87,8 @@ pub struct EndpointView {
     pub reason: String,
     /// For how long it has been.
     pub since: Duration,
+    /// What an operator says about it.
+    pub forced: Option<Forced>,
     /// Its tier.
     pub tier: u8,
     /// Its weight.

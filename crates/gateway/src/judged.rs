@@ -8,7 +8,7 @@ use std::time::Duration;
 use kernel::Moment;
 use kernel::metrics::Cell64;
 use policy::balance::Standing;
-use policy::outlier::{State, Verdict};
+use policy::outlier::{Forced, State, Verdict};
 
 use crate::inspect::{EndpointState as Shown, EndpointView};
 use crate::state::{EndpointState, traffic_view};
@@ -124,6 +124,11 @@ impl EndpointState {
             state,
             reason: reason.unwrap_or(checked),
             since: verdict.as_ref().map_or(Duration::ZERO, |v| now.since(v.since)),
+            forced: match state {
+                Shown::Drained => Some(Forced::Drained),
+                Shown::Down => Some(Forced::Down),
+                _ => None,
+            },
             tier: self.plan.tier,
             weight: self.plan.weight,
             share_permille: verdict.as_ref().map_or(1000, |v| v.share_permille),

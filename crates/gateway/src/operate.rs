@@ -1,4 +1,7 @@
-//! What an operator may tell the data plane: to take an endpoint out or back in, and to use another tier.
+//! What an operator may tell the data plane: to take an endpoint out or back in, and to use another tier. An endpoint that
+//! is out gets no new request, whatever checks say and whether or not another is left; requests that it has end as usual.
+//!
+//! What is said here is forgotten with the process; a plan says it again ([`crate::plan::ForcedPlan`]).
 
 use std::sync::Arc;
 
@@ -12,32 +15,26 @@ use crate::state::EndpointState;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UnknownName {
     /// No such service.
-    #[error("there is no service {name:?}; there are {known}")]
+    #[error("there is no service {service:?}")]
     Service {
-        /// What was asked for.
-        name: String,
-        /// What there is.
-        known: String,
+        /// As it was given.
+        service: String,
     },
     /// No such endpoint.
-    #[error("the service {service:?} has no endpoint {name:?}; it has {known}")]
+    #[error("the service {service:?} has no endpoint {endpoint:?}")]
     Endpoint {
-        /// Its service.
+        /// The service.
         service: String,
-        /// What was asked for.
-        name: String,
-        /// What there is.
-        known: String,
+        /// As it was given.
+        endpoint: String,
     },
     /// No such tier.
-    #[error("the service {service:?} has no tier {tier}; it has {known}")]
+    #[error("the service {service:?} has no tier {tier}")]
     Tier {
         /// The service.
         service: String,
-        /// What was asked for.
+        /// As it was given.
         tier: u8,
-        /// What there is.
-        known: String,
     },
 }
 
@@ -50,8 +47,7 @@ impl Gateway {
     pub fn force_endpoint(&self, service: &str, endpoint: &str, forced: Option<Forced>) -> Result<(), UnknownName> {
         let (state, endpoints) = self.named(service)?;
         let Some(found) = endpoints.iter().find(|e| e.plan.name == endpoint) else {
-            let known = list(endpoints.iter().map(|e| e.plan.name.as_str()));
-            return Err(UnknownName::Endpoint { service: service.to_owned(), name: endpoint.to_owned(), known });
+            return Err(UnknownName::Endpoint { service: service.to_owned(), endpoint: endpoint.to_owned() });
         };
         state.force(found, forced, self.commons.clock.now());
         Ok(())
@@ -66,11 +62,7 @@ impl Gateway {
         if let Some(tier) = tier
             && !endpoints.iter().any(|e| e.plan.tier == tier)
         {
-            let mut tiers: Vec<String> = endpoints.iter().map(|e| e.plan.tier.to_string()).collect();
-            tiers.sort();
-            tiers.dedup();
-            let known = list(tiers.iter().map(String::as_str));
-            return Err(UnknownName::Tier { service: service.to_owned(), tier, known });
+            return Err(UnknownName::Tier { service: service.to_owned(), tier });
         }
         state.force_tier(tier, self.commons.clock.now());
         Ok(())
@@ -80,16 +72,7 @@ impl Gateway {
         let snapshot = self.commons.snapshot.load();
         match snapshot.services.iter().position(|s| s.name == service) {
             Some(at) => Ok((snapshot.services[at].clone(), snapshot.endpoints[at].clone())),
-            None => {
-                let known = list(snapshot.services.iter().map(|s| s.name.as_str()));
-                Err(UnknownName::Service { name: service.to_owned(), known })
-            }
+            None => Err(UnknownName::Service { service: service.to_owned() }),
         }
     }
-}
-
-/// Names for a message; none is said too.
-fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
-    let names: Vec<&str> = names.collect();
-    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }

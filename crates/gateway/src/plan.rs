@@ -12,7 +12,7 @@ use policy::failover::FailoverRule;
 use policy::gate::GateRule;
 use policy::hold::HoldRule;
 use policy::net::CidrSet;
-use policy::outlier::OutlierRule;
+use policy::outlier::{Forced, OutlierRule};
 use policy::park::ParkRule;
 use policy::retry::RetryRule;
 use policy::route::RouteTable;
@@ -33,6 +33,17 @@ pub struct Plan {
     pub trusted_proxies: CidrSet,
     /// The access log; `None` writes none.
     pub access_log: Option<AccessLogPlan>,
+    /// What operators have decided; names that the plan does not have are passed over.
+    pub forced: ForcedPlan,
+}
+
+/// What operators have decided about endpoints and tiers. In force with the plan's first request.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ForcedPlan {
+    /// Endpoints, by the names of service and endpoint.
+    pub endpoints: Vec<(String, String, Forced)>,
+    /// Tiers, by the name of the service.
+    pub tiers: Vec<(String, u8)>,
 }
 
 /// What happens to the requests of one route.

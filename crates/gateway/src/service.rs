@@ -11,7 +11,7 @@ use std::time::Duration;
 use kernel::Moment;
 use kernel::metrics::{Cell64, Sharded};
 use policy::budget::{Budget, Spend};
-use policy::failover::{Failover, TierState};
+use policy::failover::{Failover, Shares, TierState};
 use policy::health;
 use policy::hold::{self, HoldRule};
 use policy::outlier::{Failure, Forced, Member, Outliers, State, Totals, Transition};
@@ -20,14 +20,12 @@ use policy::retry::Why;
 use crate::gate::Gate;
 use crate::inspect::{BudgetView, ServiceView};
 use crate::park::Park;
-use crate::plan::ServicePlan;
+use crate::plan::{ForcedPlan, ServicePlan};
 use crate::state::{EndpointState, Traffic, traffic_view};
 use crate::tries::Cause;
 
 /// How often the judges of all services look at what the workers counted.
 pub(crate) const TICK: Duration = Duration::from_millis(100);
-/// No tier is forced.
-const NO_TIER: u8 = u8::MAX;
 
 /// State and counters of a service.
 #[derive(Debug)]
@@ -40,12 +38,10 @@ pub(crate) struct ServiceState {
     judge: Mutex<Judge>,
     budget: Mutex<Budget>,
     failover: Mutex<Failover>,
-    /// The tier that takes the requests, if there is only one that does; [`NO_TIER`]: ask [`ServiceState::failover`].
-    active_tier: AtomicU8,
+    /// Which tiers take the requests: the bits of [`Shares`].
+    shares: AtomicU64,
     /// Whether there is more than one tier.
     tiers: AtomicU8,
-    /// The name of the tier that an operator chose.
-    forced_tier: AtomicU8,
     held_bytes: Arc<AtomicU64>,
     /// Answers that are being held.
     held: Arc<AtomicU32>,
@@ -155,16 +151,15 @@ impl ServiceState {
             judge: Mutex::new(Judge { outliers: Outliers::new(plan.outlier), members: Vec::new() }),
             budget: Mutex::new(Budget::new(plan.retry.budget, now)),
             failover: Mutex::new(Failover::new(plan.failover)),
-            active_tier: AtomicU8::new(NO_TIER),
+            shares: AtomicU64::new(Shares::only(0).to_bits()),
             tiers: AtomicU8::new(1),
-            forced_tier: AtomicU8::new(NO_TIER),
             held_bytes: Arc::default(),
             held: Arc::default(),
         }
     }
 
     /// Goes on under another plan, with these endpoints.
-    pub(crate) fn adopt(&self, plan: &ServicePlan, members: &[Arc<EndpointState>], now: Moment) {
+    pub(crate) fn adopt(&self, plan: &ServicePlan, forced: &ForcedPlan, members: &[Arc<EndpointState>], now: Moment) {
         self.gate.set_rule(&plan.gate);
         lock(&self.budget).set_rule(plan.retry.budget);
         lock(&self.failover).set_rule(plan.failover);
@@ -179,9 +174,15 @@ impl ServiceState {
                     let _logged_as_reload = judge.outliers.checked(e.id, health::Change::Up, now);
                 }
             }
+            for e in members {
+                let said = forced.endpoints.iter().find(|(s, name, _)| *s == plan.name && *name == e.plan.name);
+                let _told_when_it_was_said = judge.outliers.force(e.id, said.map(|(.., forced)| *forced), now);
+            }
             judge.members = members.to_vec();
             judge.publish();
         }
+        let tier = forced.tiers.iter().find(|(s, _)| *s == plan.name).map(|(_, tier)| *tier);
+        let _told_when_it_was_said = lock(&self.failover).force(tier);
         let mut tiers: Vec<u8> = members.iter().map(|e| e.plan.tier).collect();
         tiers.sort_unstable();
         tiers.dedup();
@@ -350,8 +351,6 @@ impl ServiceState {
         }
     }
 
-    // -- tiers --------------------------------------------------------------------------------------------------
-
     /// Weighs the tiers anew.
     fn update_tiers(&self, now: Moment) {
         let members = self.members();
@@ -369,17 +368,11 @@ impl ServiceState {
             }
         }
         tiers.sort_unstable_by_key(|t| t.tier);
-        let (change, only) = {
+        let (change, shares) = {
             let mut failover = lock(&self.failover);
-            let change = failover.update(&tiers, now);
-            let shares = failover.shares();
-            let only = match shares.as_slice() {
-                [(tier, _)] => *tier,
-                _ => NO_TIER,
-            };
-            (change, only)
+            (failover.update(&tiers, now), failover.shares())
         };
-        self.active_tier.store(only, Ordering::Relaxed);
+        self.shares.store(shares.to_bits(), Ordering::Relaxed);
         if let Some(change) = change {
             let (from, to, reason) = (change.from, change.to, change.reason);
             tracing::warn!(service = self.name, %from, %to, %reason, "failover");
@@ -389,10 +382,7 @@ impl ServiceState {
     /// The tier that a request goes to.
     #[inline]
     pub(crate) fn tier(&self, entropy: &mut kernel::Entropy) -> u8 {
-        match self.active_tier.load(Ordering::Relaxed) {
-            NO_TIER => lock(&self.failover).pick(entropy),
-            tier => tier,
-        }
+        Shares::from_bits(self.shares.load(Ordering::Relaxed)).pick(entropy)
     }
 
     /// Whether requests can go to another tier.
@@ -403,19 +393,15 @@ impl ServiceState {
     /// An operator pins the service to a tier, or lets it go.
     pub(crate) fn force_tier(&self, tier: Option<u8>, now: Moment) {
         let _said_by_the_operator = lock(&self.failover).force(tier);
-        self.forced_tier.store(tier.unwrap_or(NO_TIER), Ordering::Relaxed);
         self.update_tiers(now);
     }
 
     pub(crate) fn forced_tier(&self) -> Option<u8> {
-        Some(self.forced_tier.load(Ordering::Relaxed)).filter(|t| *t != NO_TIER)
+        lock(&self.failover).forced()
     }
 
     pub(crate) fn active_tier(&self) -> u8 {
-        match self.active_tier.load(Ordering::Relaxed) {
-            NO_TIER => lock(&self.failover).shares().as_slice().first().map_or(0, |(tier, _)| *tier),
-            tier => tier,
-        }
+        Shares::from_bits(self.shares.load(Ordering::Relaxed)).first()
     }
 }
 

@@ -390,7 +390,7 @@ impl Registry {
                 kept.insert(key, state.clone());
                 of_service.push(state);
             }
-            known_service.adopt(service, &of_service, self.clock.now());
+            known_service.adopt(service, &plan.forced, &of_service, self.clock.now());
             endpoints.push(of_service);
         }
         for (key, state) in &self.endpoints {

@@ -13,6 +13,7 @@ mod fleet;
 mod heads;
 mod keeping;
 mod limits;
+mod operate;
 mod passed;
 mod pools;
 mod routing;

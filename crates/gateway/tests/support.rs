@@ -196,6 +196,7 @@ impl Setup {
             edge: self.edge.clone(),
             trusted_proxies: self.trusted.clone(),
             access_log: None,
+            forced: gateway::plan::ForcedPlan::default(),
         }
     }
 

@@ -6,6 +6,7 @@ pub mod drain;
 pub mod entropy;
 pub mod finding;
 pub mod metrics;
+pub mod overrides;
 pub mod time;
 pub mod units;
 

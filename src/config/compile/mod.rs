@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use console::TokenStore;
 use gateway::Plan;
-use gateway::plan::{AccessLogPlan, EdgePlan};
+use gateway::plan::{AccessLogPlan, EdgePlan, ForcedPlan};
 use kernel::{Rule, Severity};
 
 use super::context::Context;
@@ -79,6 +79,8 @@ pub struct Compiled {
     pub drain_delay: Duration,
     /// How long requests in flight may then take.
     pub drain_timeout: Duration,
+    /// Where what must survive a restart is kept.
+    pub store: std::path::PathBuf,
     /// Files that were read beside the configuration itself: pages and secrets. A change of one calls for a reload.
     pub files: Vec<std::path::PathBuf>,
 }
@@ -99,6 +101,7 @@ pub(super) fn compile(context: &Context<'_>) -> Option<Compiled> {
         edge: edge(context),
         trusted_proxies: config.gateway.trusted_proxies.iter().filter_map(|c| c.block()).collect(),
         access_log,
+        forced: ForcedPlan::default(),
     };
     Some(Compiled {
         plan,
@@ -110,6 +113,7 @@ pub(super) fn compile(context: &Context<'_>) -> Option<Compiled> {
         workers: config.gateway.workers.map(|n| n as usize),
         drain_delay: config.gateway.drain_delay.into(),
         drain_timeout: config.gateway.drain_timeout.into(),
+        store: context.world.directory.join(&config.store.directory),
         files,
     })
 }

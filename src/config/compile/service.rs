@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 
 use gateway::plan::{EndpointPlan, HealthKind, HealthPlan, ServicePlan};
 use kernel::{Rule, Severity};
-use policy::balance::Balance;
+use policy::balance::{Balance, HashKey};
 use policy::budget::BudgetRule;
 use policy::failover::FailoverRule;
 use policy::gate::GateRule;
@@ -20,6 +20,7 @@ use policy::retry::RetryRule;
 use super::rules_of_route::WITHOUT_EFFECT;
 use crate::config::context::Context;
 use crate::config::document::Path;
+use crate::config::model::request_part::HashSource;
 use crate::config::model::scalar::Endpoint;
 use crate::config::model::service::success;
 use crate::config::model::{BalanceKind, EndpointEntry, Health, Name, Outlier, RetryBudget, Service};
@@ -128,8 +129,11 @@ fn balance(written: &BalanceKind) -> Balance {
     match written {
         BalanceKind::LeastOutstanding => Balance::LeastOutstanding,
         BalanceKind::RoundRobin => Balance::RoundRobin,
-        // The balancer has no way by hash yet: `HashKey::source` is what it will choose by.
-        BalanceKind::Hash(_) => Balance::LeastOutstanding,
+        BalanceKind::Hash(key) => Balance::Hash(match key.source() {
+            HashSource::Header(name) => HashKey::Header(name.to_ascii_lowercase()),
+            HashSource::Cookie(name) => HashKey::Cookie(name.to_owned()),
+            HashSource::Address => HashKey::Address,
+        }),
     }
 }
 

@@ -30,7 +30,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use gateway::{AccessLog, Gateway, Listener, LogFormat};
-pub use node::{Admin, Api, Scope, Token};
+pub use node::{Admin, Api, Scope, Store, Token};
 pub use resilience::{Failover, Hold, Outlier, Park, Queue, RetryBudget};
 pub use route::{Cors, HeaderChanges, Redirect, Route};
 pub use scalar::Name;
@@ -61,6 +61,8 @@ pub struct Config {
     /// Why: nothing listens that nobody asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub api: Option<Api>,
+    /// What the node keeps on disk.
+    pub store: Store,
     /// Who may call the operator API and the API, by name. `evenkeel token new NAME` makes one.
     ///
     /// Default: none (on loopback the console needs no token; nothing else is let in). Range: `0` to `1000` tokens.

@@ -1,7 +1,8 @@
-//! `[admin]`, `[api]` and `[token.NAME]`: the node's own HTTP servers and who may call them. What the scopes allow is
+//! `[admin]`, `[api]` and `[token.NAME]`: the node's own HTTP servers and who may call them; `[store]`: what it keeps. What the scopes allow is
 //! decided by the `console` crate; here is the closed list of their names.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -32,6 +33,27 @@ impl Default for Admin {
     fn default() -> Admin {
         let loopback = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7070);
         Admin { listen: Listen::from(loopback), hosts: Vec::new() }
+    }
+}
+
+/// What the node keeps on disk.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Store {
+    /// The directory for what must survive a restart: what operators decided about endpoints and tiers. It is made when
+    /// it is first needed, for the node's user alone; each node needs its own. A relative path counts from the directory
+    /// of this file.
+    ///
+    /// Default: `evenkeel-data`. Range: a path. Reload: restart.
+    ///
+    /// Why: what belongs to a node lies beside its configuration, where it is found and moves along; a service manager's
+    /// directory can be named, such as `/var/lib/evenkeel` or `${env:STATE_DIRECTORY}`.
+    pub directory: PathBuf,
+}
+
+impl Default for Store {
+    fn default() -> Store {
+        Store { directory: PathBuf::from("evenkeel-data") }
     }
 }
 

@@ -139,8 +139,8 @@ const FIXTURES: &[(&str, &str)] = &[
     ),
 ];
 
-/// Rules that no text can break: they are about files that cannot be read and addresses that are taken.
-const ELSEWHERE: [&str; 2] = ["unreadable-file", "address-unavailable"];
+/// Rules that no text can break: they are about files that cannot be read or written and addresses that are taken.
+const ELSEWHERE: [&str; 4] = ["unreadable-file", "address-unavailable", "damaged-overrides", "overrides-not-kept"];
 
 fn fixture(text: &str) -> String {
     text.replace('@', BASE).replace("#shop", SHOP).replace("#tiers", TIERS)

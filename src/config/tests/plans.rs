@@ -32,7 +32,7 @@ fn the_smallest_file_works_as_it_stands() {
     assert_eq!((plan.routes[0].name.as_str(), plan.table.routes().len()), ("shop", 1));
     assert!(matches!(&plan.routes[0].action, RouteAction::Forward { targets, rewrite: None, .. } if *targets == [0]));
     let shop = &plan.services[0];
-    assert_eq!((shop.name.as_str(), shop.endpoints.len(), shop.balance), ("shop", 3, Balance::LeastOutstanding));
+    assert_eq!((shop.name.as_str(), shop.endpoints.len(), &shop.balance), ("shop", 3, &Balance::LeastOutstanding));
     assert_eq!((shop.connect_timeout, shop.timeout), (Duration::from_secs(1), Duration::from_secs(30)));
     let health = shop.health.as_ref().unwrap();
     assert_eq!((health.interval, health.fall, health.rise), (Duration::from_secs(2), 2, 2));

@@ -7,7 +7,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, SystemTime};
 
-use console::view::{ConfigView, EndpointView, Node, NodeView, ServiceView, TrafficView};
+use console::view::{
+    Acted, ActionError, ConfigView, EndpointAction, EndpointView, Node, NodeView, Order, ServiceAction, ServiceView,
+    TrafficView,
+};
 use console::{
     AdminServer, AdminSettings, ApiServer, ApiSettings, Limits, Readiness, Token, TokenHash, TokenStore, Vitals,
 };
@@ -30,6 +33,8 @@ pub(crate) struct FakeNode {
     refuse: Mutex<bool>,
     held: Mutex<bool>,
     released: Condvar,
+    /// What was asked of it, a line each.
+    acts: Mutex<Vec<String>>,
 }
 
 impl FakeNode {
@@ -41,6 +46,9 @@ impl FakeNode {
     }
     pub(crate) fn views(&self) -> usize {
         self.views.load(Ordering::SeqCst)
+    }
+    pub(crate) fn acts(&self) -> Vec<String> {
+        std::mem::take(&mut *self.acts.lock().unwrap())
     }
     pub(crate) fn refuse_reloads(&self) {
         *self.refuse.lock().unwrap() = true;
@@ -78,7 +86,11 @@ impl Node for FakeNode {
             uptime: Duration::from_secs(10),
             workers: 1,
             routes: vec![traffic("shop<b>\u{1b}[31m")],
-            services: vec![ServiceView { traffic: traffic("shop"), endpoints: vec![endpoint("a:1"), endpoint("b:2")] }],
+            services: vec![ServiceView {
+                traffic: traffic("shop"),
+                endpoints: vec![endpoint("a:1"), EndpointView { tier: 1, ..endpoint("b:2") }],
+                ..ServiceView::default()
+            }],
             config: ConfigView { source: "evenkeel.toml".into(), ..ConfigView::default() },
             ..NodeView::default()
         }
@@ -104,6 +116,36 @@ impl Node for FakeNode {
             subject: None,
         }])
     }
+    fn endpoint_action(
+        &self,
+        service: &str,
+        endpoint: &str,
+        action: EndpointAction,
+        order: &Order,
+    ) -> Result<Acted, ActionError> {
+        self.acts.lock().unwrap().push(format!("{service} {endpoint} {action:?} {}", said(order)));
+        match (service, endpoint) {
+            ("shop", "a:1" | "[::1]:80/x y") => Ok(Acted { message: "it is done".into(), kept: true }),
+            ("shop", "b:2") => Err(ActionError::LastEndpoint("b:2 is the last one".into())),
+            ("shop", _) => Err(ActionError::UnknownEndpoint {
+                service: service.into(),
+                name: endpoint.into(),
+                known: vec!["a:1".into(), "b:2".into()],
+            }),
+            _ => Err(ActionError::UnknownService { name: service.into(), known: vec!["shop".into()] }),
+        }
+    }
+    fn service_action(&self, service: &str, action: ServiceAction, order: &Order) -> Result<Acted, ActionError> {
+        self.acts.lock().unwrap().push(format!("{service} {action:?} {}", said(order)));
+        match action {
+            ServiceAction::Failover { tier: Some(7) } => Err(ActionError::UnknownTier("shop has no tier 7".into())),
+            _ => Ok(Acted { message: "it is done".into(), kept: false }),
+        }
+    }
+}
+
+fn said(order: &Order) -> String {
+    format!("{:?} by {}{}", order.reason, order.actor, if order.force { ", force" } else { "" })
 }
 
 fn tokens() -> TokenStore {
@@ -234,6 +276,12 @@ pub(crate) async fn ask(addr: SocketAddr, head: &str) -> Answer {
 
 pub(crate) async fn get(addr: SocketAddr, path: &str) -> Answer {
     ask(addr, &format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n")).await
+}
+
+/// The token that changes need.
+pub(crate) async fn csrf(addr: SocketAddr, headers: &str) -> String {
+    let answer = ask(addr, &format!("GET /v1/csrf HTTP/1.1\r\n{headers}")).await.json();
+    answer["token"].as_str().unwrap().to_owned()
 }
 
 pub(crate) fn base64(text: &str) -> String {

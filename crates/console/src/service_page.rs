@@ -1,0 +1,168 @@
+//! The page on one service: its figures, its endpoints, and what an operator can do about them. Each action is a form
+//! with a field for the reason; nothing needs a script. The page does not refresh itself, because a reason that is being
+//! typed would be lost.
+
+use std::time::Duration;
+
+use maud::{Markup, html};
+
+use crate::actions::{endpoint_path, service_path};
+use crate::guard::CSRF_FIELD;
+use crate::page::{endpoint_heads, endpoint_row, shell, state_word, table, tiles, top};
+use crate::status::{EndpointStatus, ServiceStatus, Status};
+use crate::view::{EndpointAction, EndpointState, ServiceAction};
+use crate::words;
+
+use kernel::overrides::MAX_REASON_CHARS;
+
+/// The page.
+pub(crate) fn page(status: &Status, service: &ServiceStatus, csrf: &str) -> String {
+    let name = &service.traffic.name;
+    let tiers = service.has_tiers();
+    let rows = html! { @for endpoint in &service.endpoints { (endpoint_row(None, tiers, endpoint)) } };
+    let window = words::window(Duration::from_secs_f64(status.window_seconds));
+    let body = html! {
+        (top(status))
+        main {
+            (state(service))
+            (table("Endpoints", &format!("{window}, counting every attempt"), &endpoint_heads(false, tiers), &rows))
+            @if !service.endpoints.is_empty() { (endpoint_actions(service, csrf)) }
+            @if tiers { (tier_actions(service, csrf)) }
+        }
+        footer class="foot" {
+            a href="/" { "Whole node" }
+            a href=(crate::actions::page_of(name)) { "Refresh" }
+        }
+    };
+    shell(&format!("{name} · Evenkeel"), false, &body)
+}
+
+fn state(service: &ServiceStatus) -> Markup {
+    let total = service.endpoints.len();
+    let taken_out = service.endpoints.iter().filter(|e| e.state.is_taken_out()).count();
+    html! {
+        section class="card" aria-label="State" {
+            div class="state" {
+                div {
+                    h1 { "Service " (service.traffic.name) }
+                    p {
+                        (service.healthy) " of " (words::count(total, "endpoint")) " healthy"
+                        @if taken_out > 0 { ", " (taken_out) " taken out by operators" }
+                    }
+                }
+            }
+            (tiles(&service.traffic, &html! {}))
+            dl class="pairs inset" {
+                @if service.has_tiers() {
+                    dt { "Tier" }
+                    dd {
+                        (service.active_tier) ", of " (words::count(service.tiers, "tier"))
+                        @if !service.tier_reason.is_empty() { span class="note" { " · " (words::tame(&service.tier_reason)) } }
+                    }
+                }
+                @if let Some(budget) = service.budget_in_words() { dt { "Second tries" } dd { (budget) } }
+                @let causes = service.second_tries_in_words();
+                @if !causes.is_empty() { dt { "By cause" } dd { (causes) span class="note" { " · since the start" } } }
+                @let waiting = service.waiting_in_words();
+                @if !waiting.is_empty() { dt { "Waiting" } dd { (waiting) } }
+            }
+        }
+    }
+}
+
+fn endpoint_actions(service: &ServiceStatus, csrf: &str) -> Markup {
+    html! {
+        section class="card config" aria-labelledby="take-out" {
+            h2 id="take-out" { "Take endpoints out, or back in" }
+            p class="note" {
+                "Drained: no new requests, those in flight are finished. Down: the same, and it counts as failed. Both \
+                 hold until somebody resumes it, through restarts as well."
+            }
+            @for endpoint in &service.endpoints { (endpoint_form(service, endpoint, csrf)) }
+        }
+    }
+}
+
+fn endpoint_form(service: &ServiceStatus, endpoint: &EndpointStatus, csrf: &str) -> Markup {
+    let (name, state) = (&endpoint.traffic.name, endpoint.state);
+    let path = |action| endpoint_path(&service.traffic.name, name, action);
+    let offered = EndpointAction::ALL.into_iter().filter(|action| match action {
+        EndpointAction::Drain => !matches!(state, EndpointState::Draining | EndpointState::Drained),
+        EndpointAction::Down => state != EndpointState::Down,
+        EndpointAction::Resume => state.is_taken_out(),
+    });
+    let is_last = !state.is_taken_out() && service.depends_on(endpoint);
+    html! {
+        form method="post" class="act" {
+            input type="hidden" name=(CSRF_FIELD) value=(csrf);
+            span class="who" { (name) " " (state_word(state)) }
+            (reason_field(&format!("Reason for {name}")))
+            @if is_last { (force_box("although no other endpoint takes requests")) }
+            span class="buttons" {
+                @for action in offered {
+                    // Going back to normal needs no reason.
+                    button type="submit" formaction=(path(action)) formnovalidate[action == EndpointAction::Resume] {
+                        (title(action))
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn title(action: EndpointAction) -> &'static str {
+    match action {
+        EndpointAction::Drain => "Drain",
+        EndpointAction::Resume => "Resume",
+        EndpointAction::Down => "Take down",
+    }
+}
+
+fn reason_field(label: &str) -> Markup {
+    html! {
+        input type="text" name="reason" required maxlength=(MAX_REASON_CHARS) autocomplete="off"
+            placeholder="Reason" aria-label=(label);
+    }
+}
+
+fn force_box(text: &str) -> Markup {
+    html! { label class="force" { input type="checkbox" name="force" value="true"; " " (text) } }
+}
+
+fn tier_actions(service: &ServiceStatus, csrf: &str) -> Markup {
+    let tiers: std::collections::BTreeSet<u8> = service.endpoints.iter().map(|e| e.tier).collect();
+    let failover = service_path(&service.traffic.name, ServiceAction::Failover { tier: None });
+    let failback = service_path(&service.traffic.name, ServiceAction::Failback);
+    let is_usable = |tier: u8| service.endpoints.iter().any(|e| e.tier == tier && e.state.is_in_use());
+    let others: Vec<u8> = tiers.into_iter().filter(|tier| service.forced_tier != Some(*tier)).collect();
+    let next = others.iter().copied().find(|tier| *tier > service.active_tier).or(others.first().copied());
+    let all_usable = others.iter().all(|tier| is_usable(*tier));
+    html! {
+        section class="card config" aria-labelledby="switch" {
+            h2 id="switch" { "Switch to another tier" }
+            p class="note" { "Then only endpoints of that tier take requests, until somebody lets the node choose again." }
+            form method="post" action=(failover) class="act" {
+                input type="hidden" name=(CSRF_FIELD) value=(csrf);
+                select name="tier" aria-label="Tier" {
+                    @for tier in others {
+                        option value=(tier) selected[Some(tier) == next] {
+                            "Tier " (tier)
+                            @if tier == service.active_tier { " (in use)" }
+                            @else if !is_usable(tier) { " (nothing healthy)" }
+                        }
+                    }
+                }
+                (reason_field("Reason for the switch"))
+                @if !all_usable { (force_box("although nothing in that tier is healthy")) }
+                span class="buttons" { button type="submit" { "Fail over" } }
+            }
+            @if service.forced_tier.is_some() {
+                form method="post" action=(failback) class="act" {
+                    input type="hidden" name=(CSRF_FIELD) value=(csrf);
+                    (reason_field("Reason for the return"))
+                    span class="buttons" { button type="submit" formnovalidate { "Let the node choose" } }
+                }
+            }
+        }
+    }
+}
