@@ -10,7 +10,7 @@ use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 
-/// The host that requests name; no upstream looks at it.
+/// The host that clients name; no upstream looks at it.
 pub(crate) const HOST: &str = "storm.test";
 
 /// An answer, whole.
@@ -45,7 +45,7 @@ pub(crate) async fn once(
         let socket = tokio::net::TcpStream::connect(address).await?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(socket)).await?;
         let driver = tokio::spawn(connection);
-        let request = hyper::Request::builder().method(method).uri(path).header("host", HOST);
+        let request = hyper::Request::builder().method(method).uri(path).header("host", address.to_string());
         let (head, body) = sender.send_request(request.body(Full::new(Bytes::from(body)))?).await?.into_parts();
         let body = body.collect().await?.to_bytes();
         driver.abort();

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
@@ -40,8 +40,13 @@ pub(crate) async fn watch(admin: SocketAddr, seen: &std::cell::RefCell<Seen>) {
 }
 
 async fn status(admin: SocketAddr) -> Result<Value> {
-    let reply = once(admin, "GET", "/v1/status", String::new(), LIMIT).await?;
-    Ok(serde_json::from_slice(&reply.body)?)
+    Ok(serde_json::from_str(&get(admin, "/v1/status").await?)?)
+}
+
+async fn get(admin: SocketAddr, path: &str) -> Result<String> {
+    let reply = once(admin, "GET", path, String::new(), LIMIT).await?;
+    ensure!(reply.status == 200, "http://{admin}{path} was answered {}", reply.status);
+    Ok(String::from_utf8_lossy(&reply.body).into_owned())
 }
 
 /// The states of all endpoints of each service.
@@ -68,14 +73,14 @@ impl Seen {
     /// With the counters as they are now.
     pub(crate) async fn report(&self, admin: SocketAddr) -> Result<Value> {
         let last = states(&status(admin).await?);
-        let reply = once(admin, "GET", "/metrics", String::new(), LIMIT).await?;
+        let metrics = get(admin, "/metrics").await?;
         Ok(json!({
             "looks": self.looks,
             "unanswered": self.unanswered,
             "fewest_healthy": self.fewest_healthy,
             "other_states": self.states,
             "unhealthy_at_end": last.iter().flatten().filter(|state| *state != HEALTHY).count(),
-            "counters": sums(&String::from_utf8_lossy(&reply.body)),
+            "counters": sums(&metrics),
         }))
     }
 }

@@ -61,14 +61,14 @@ pub(crate) async fn answer(connection: Arc<Connection>, request: Request<Incomin
         // By itself: the effect comes also when the client leaves while it waits.
         let worker = Arc::clone(&state);
         tokio::spawn(async move {
-            sleep(done.since(worker.clock.now())).await;
+            worker.until(done).await;
             worker.effect(order);
         })
         .await?;
         meet(&state, &fault, 0.0).await?;
         return whole(&state, &fault, busy, 201, Bytes::from_static(b"{\"ok\":true}\n"));
     }
-    sleep(done.since(state.clock.now())).await;
+    state.until(done).await;
     meet(&state, &fault, asked.number("ms")).await?;
     match head.uri.path() {
         "/drip" => {

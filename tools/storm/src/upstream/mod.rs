@@ -96,6 +96,14 @@ impl State {
         self.changed.send_modify(|version| *version += 1);
     }
 
+    /// Waits until the moment. A timer takes a millisecond even for nothing, so none is set for a moment that has passed.
+    pub(crate) async fn until(&self, moment: Moment) {
+        let wait = moment.since(self.clock.now());
+        if !wait.is_zero() {
+            sleep(wait).await;
+        }
+    }
+
     pub(crate) fn chance(&self, share: f64) -> bool {
         share > 0.0 && lock(&self.entropy).unit() < share
     }
