@@ -93,7 +93,7 @@ fn of_the_fleet() -> Vec<Scenario> {
         },
         Scenario {
             key: "8-outage",
-            title: "all three refuse from 5 to 10 s; recovery counts from 10 s",
+            title: "all three refuse for 5 s; recovery counts from its end",
             events: everywhere(json!({"refuse": true}), 5.0, 10.0),
             heal: 10.0,
             recover_from: 10.0,
