@@ -8,7 +8,7 @@ use crate::bench;
 use crate::clock::Stopwatch;
 use crate::test::Count;
 use crate::workspace::{Profile, Workspace};
-use crate::{fuzz, r#gen, interop, sh, test, tidy};
+use crate::{fuzz, r#gen, interop, sh, storm, test, tidy};
 
 /// Fuzzing in CI only shows that the targets work and that the corpus passes.
 const FUZZ_MINUTES: f64 = 0.5;
@@ -22,12 +22,13 @@ enum Step {
     Test,
     Gen,
     Interop,
+    Storm,
     Fuzz,
     Bench,
 }
 
-const STEPS: [Step; 8] =
-    [Step::Fmt, Step::Tidy, Step::Clippy, Step::Test, Step::Gen, Step::Interop, Step::Fuzz, Step::Bench];
+const STEPS: [Step; 9] =
+    [Step::Fmt, Step::Tidy, Step::Clippy, Step::Test, Step::Gen, Step::Interop, Step::Storm, Step::Fuzz, Step::Bench];
 
 impl Step {
     fn name(self) -> &'static str {
@@ -38,6 +39,7 @@ impl Step {
             Step::Test => "test",
             Step::Gen => "gen",
             Step::Interop => "interop",
+            Step::Storm => "storm",
             Step::Fuzz => "fuzz",
             Step::Bench => "bench",
         }
@@ -68,6 +70,7 @@ impl Step {
                 r#gen::check(workspace, &binary)
             }
             Step::Interop => interop::run(workspace, true),
+            Step::Storm => storm::short(workspace),
             Step::Fuzz => fuzz::run(workspace, FUZZ_MINUTES, None, false),
             Step::Bench => bench::smoke(workspace),
         }

@@ -11,6 +11,7 @@ mod r#gen;
 mod interop;
 mod program;
 mod sh;
+mod storm;
 mod test;
 mod tidy;
 mod workspace;
@@ -36,7 +37,9 @@ usage: cargo xtask COMMAND [OPTIONS]
         [--smoke]          shows in seconds that the benchmark works
   fuzz [--minutes 10] [--target T] [--keep]
                            runs the fuzz targets; --keep adds what they learned to the corpus
-  interop [--short]        third-party clients against the release binary";
+  interop [--short]        third-party clients against the release binary
+  storm [--scenario a,b] [--peers a,b] [--repeats 2] [--parallel N] [--dist] [--short]
+                           what clients see when replicas fail, beside nginx, HAProxy and Envoy";
 
 fn main() -> ExitCode {
     match run() {
@@ -65,6 +68,7 @@ fn run() -> Result<()> {
         "bench" => bench::command(&workspace, args),
         "fuzz" => fuzz::command(&workspace, args),
         "interop" => interop::command(&workspace, args),
+        "storm" => storm::command(&workspace, args),
         other => bail!("there is no command `{other}`\n\n{USAGE}"),
     }
 }

@@ -17,7 +17,8 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail, ensure};
 
 use self::process::{Cores, Group};
-use self::proxy::{Kind, PROXIES, Proxy, Setting};
+pub(crate) use self::proxy::{Kind, Proxy};
+use self::proxy::{PROXIES, Setting};
 use crate::args::Args;
 use crate::sh;
 use crate::workspace::{Profile, Workspace};

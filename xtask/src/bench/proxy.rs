@@ -25,7 +25,7 @@ const START: Duration = Duration::from_secs(20);
 
 /// One that can be measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Evenkeel,
     Nginx,
     Haproxy,
@@ -36,10 +36,10 @@ pub(super) const PROXIES: [Kind; 4] = [Kind::Evenkeel, Kind::Nginx, Kind::Haprox
 
 /// A proxy that is installed.
 #[derive(Debug, Clone)]
-pub(super) struct Proxy {
-    pub(super) kind: Kind,
-    pub(super) program: PathBuf,
-    pub(super) version: String,
+pub(crate) struct Proxy {
+    pub(crate) kind: Kind,
+    pub(crate) program: PathBuf,
+    pub(crate) version: String,
 }
 
 /// What a configuration needs to know.
@@ -62,7 +62,12 @@ pub(super) struct Running {
 }
 
 impl Kind {
-    pub(super) fn name(self) -> &'static str {
+    /// The kind of this name.
+    pub(crate) fn find(name: &str) -> Option<Kind> {
+        PROXIES.into_iter().find(|kind| kind.name() == name)
+    }
+
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Kind::Evenkeel => "evenkeel",
             Kind::Nginx => "nginx",
@@ -71,7 +76,8 @@ impl Kind {
         }
     }
 
-    fn template(self) -> &'static str {
+    /// Its configuration, in the folder of the peers.
+    pub(crate) fn template(self) -> &'static str {
         match self {
             Kind::Evenkeel => "evenkeel.toml",
             Kind::Nginx => "nginx.conf",
@@ -81,7 +87,7 @@ impl Kind {
     }
 
     /// Finds or installs a peer; `evenkeel` makes the product.
-    pub(super) fn install(self, workspace: &Workspace, evenkeel: impl FnOnce() -> Result<PathBuf>) -> Result<Proxy> {
+    pub(crate) fn install(self, workspace: &Workspace, evenkeel: impl FnOnce() -> Result<PathBuf>) -> Result<Proxy> {
         let (program, argument) = match self {
             Kind::Evenkeel => (evenkeel()?, "--version"),
             Kind::Nginx => (program::debian("nginx", "nginx")?, "-v"),

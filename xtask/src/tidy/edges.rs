@@ -48,6 +48,7 @@ const TABLE: &[Edges] = &[
         never: &[],
     },
     Edges { name: "evenkeel-bench", uses: &[KERNEL], tests: &[], never: &[] },
+    Edges { name: "evenkeel-storm", uses: &[KERNEL], tests: &[], never: &[] },
     Edges { name: "xtask", uses: &[], tests: &[], never: &[] },
 ];
 
