@@ -15,6 +15,7 @@ mod conn;
 mod core;
 mod deadlines;
 mod decide;
+mod discovered;
 mod facts;
 mod forward;
 mod gateway;

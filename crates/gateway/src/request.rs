@@ -231,7 +231,9 @@ impl Serving<'_> {
                 None if exhausted => None,
                 None => balance::choose(service.balance, &candidates, turn),
             };
-            let Some(at) = at else { return Err(refusals.unwrap_or_else(|| self.unreachable("it has no endpoint"))) };
+            let Some(at) = at else {
+                return Err(refusals.unwrap_or_else(|| self.unreachable("no endpoint is known yet")));
+            };
             let endpoint = &endpoints[at];
             let _in_flight = InFlight::new(endpoint);
             self.endpoint = Some(endpoint.clone());
