@@ -42,9 +42,11 @@ problems! {
     MethodNotAllowed  "method-not-allowed"  405 "This address does not take this method";
     BodyTimeout       "body-timeout"        408 "The request body did not arrive in time";
     ReloadBusy        "reload-busy"         409 "A reload is under way";
+    RegistrationsFull "registrations-full"  409 "The service has as many registered endpoints as it can hold";
     CallTooLarge      "call-too-large"      413 "The request body is too large";
     HostRefused       "host-refused"        421 "The Host header is not a name of this server";
     ReloadRefused     "reload-refused"      422 "The configuration was not taken over";
+    RegistrationRefused "registration-refused" 422 "The endpoint cannot be registered like this";
     CallFailed        "call-failed"         500 "The request failed inside the node";
     CallTimeout       "call-timeout"        503 "The request took too long";
 }

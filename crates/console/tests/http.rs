@@ -1,6 +1,8 @@
 //! Both servers over real sockets: who may call what, in which shape the answers come, and how the servers end.
 
 mod kit;
+#[path = "http/registrations.rs"]
+mod registrations;
 
 use std::time::Duration;
 
