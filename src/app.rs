@@ -22,6 +22,7 @@ use observe::{Format, Process, Registry};
 use tokio::runtime::Handle;
 
 use crate::config::{self, Compiled, Listening, Outcome, World};
+use crate::discovery::Discovery;
 
 /// How many connections may wait to be accepted.
 const BACKLOG: i32 = 4096;
@@ -62,6 +63,7 @@ pub struct Addresses {
 struct Inner {
     source: Source,
     gateway: Arc<Gateway>,
+    discovery: Discovery,
     metrics: Registry,
     clock: Clock,
     started: Moment,
@@ -211,15 +213,20 @@ impl App {
             .map_err(system("start the workers"))?;
         drop(listeners);
         let gateway = Arc::new(gateway);
+        let own = addresses.gateway.clone();
+        let found = &compiled.discovery;
+        let discovery = Discovery::start(found, gateway.clone(), own, clock.clone(), &drain, control.clone());
         let reloads = Arc::new(ReloadCells::default());
         reloads.valid.set(1);
         let metrics = Registry::new()
             .with(gateway.clone())
+            .with(Arc::new(discovery.clone()))
             .with(reloads.clone())
             .with(Arc::new(Process::of_self(env!("CARGO_PKG_VERSION"))));
         let inner = Arc::new(Inner {
             source,
             gateway,
+            discovery,
             metrics,
             started: clock.now(),
             clock: clock.clone(),
@@ -238,7 +245,8 @@ impl App {
         control.spawn(vitals.clone().run(drain.clone()));
         inner.serve_admin(control, admin, admin_listener, &drain)?;
         if let Some(listener) = api_listener {
-            let api = ApiServer::new(vitals, api_settings, Limits::default());
+            let registrar = Arc::new(inner.discovery.clone());
+            let api = ApiServer::new(vitals, registrar, api_settings, Limits::default());
             inner.serve_api(control, api, listener, &drain)?;
         }
         if let Source::File(path) = &inner.source {
@@ -522,6 +530,7 @@ impl Inner {
         if let Err(error) = self.gateway.apply(compiled.plan) {
             tracing::warn!(%error, "the new configuration is in force, but not all health checks could be started");
         }
+        self.discovery.configure(&compiled.discovery);
         Ok(match kept.as_slice() {
             [] => "in force".to_owned(),
             kept => format!("in force, but a restart is needed for {}", kept.join(", ")),
@@ -560,7 +569,10 @@ impl Node for Inner {
     }
 
     fn ready(&self) -> Readiness {
-        Readiness::yes()
+        match self.discovery.has_looked() {
+            true => Readiness::yes(),
+            false => Readiness::no("DNS is being asked for endpoints for the first time"),
+        }
     }
 
     fn metrics(&self, accept: &str) -> (String, String) {

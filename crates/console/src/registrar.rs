@@ -20,8 +20,8 @@ use serde_json::{Value, json};
 use crate::problem::{Problem, ProblemCode};
 use crate::words;
 
-/// The largest weight: finer shares than a thousandth show in no traffic.
-pub const MAX_WEIGHT: u32 = 1000;
+/// The largest weight, as in the configuration: finer shares than a hundredth show in no traffic.
+pub const MAX_WEIGHT: u32 = 100;
 /// The highest tier.
 pub const MAX_TIER: u8 = 9;
 
@@ -37,7 +37,7 @@ pub trait Registrar: Debug + Send + Sync + 'static {
     /// An endpoint of `service` leaves. False if it was not there.
     ///
     /// # Errors
-    /// If there is no such service, or none that endpoints register with.
+    /// If there is no such service that endpoints register with.
     fn withdraw(&self, service: &str, address: SocketAddr) -> Result<bool, RegisterError>;
 }
 
@@ -66,9 +66,9 @@ pub struct Registered {
 /// Why an endpoint is not taken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RegisterError {
-    /// No such service.
-    #[error("there is no service {0:?}")]
-    UnknownService(String),
+    /// No service of this name that takes any.
+    #[error("there is no service {0:?} with which endpoints register; it needs `register` in the configuration")]
+    NotTaken(String),
     /// The wish cannot be granted, for this reason.
     #[error("{0}")]
     Refused(String),
@@ -146,7 +146,7 @@ pub(crate) fn granted(service: &str, address: SocketAddr, registered: Registered
 impl From<RegisterError> for Problem {
     fn from(error: RegisterError) -> Problem {
         let code = match error {
-            RegisterError::UnknownService(_) => ProblemCode::NotFound,
+            RegisterError::NotTaken(_) => ProblemCode::NotFound,
             RegisterError::Refused(_) => ProblemCode::RegistrationRefused,
             RegisterError::Full(_) => ProblemCode::RegistrationsFull,
         };

@@ -17,7 +17,7 @@ const FIXTURES: &[(&str, &str)] = &[
     ("bad-reference", "@#shop[token.a]\nhash = \"${NOT_SET}\"\nscopes = [\"operator\"]\n"),
     ("unknown-key", "@ports = 1\n#shop"),
     ("wrong-type", "@max_headers = \"100\"\n#shop"),
-    ("missing-key", "@[service.shop]\nhealth = { path = \"/up\" }\n"),
+    ("missing-key", "@#shop[token.a]\nhash = \"${env:GOOD_HASH}\"\n"),
     ("bad-value", "@trusted_proxies = [\"10.0.0.0/33\"]\n#shop"),
     ("out-of-range", "@max_headers = 0\n#shop"),
     ("no-listener", "[gateway]\n#shop"),
@@ -26,6 +26,7 @@ const FIXTURES: &[(&str, &str)] = &[
         "unresolvable-name",
         "@[service.shop]\nendpoints = [\"shop.invalid:80\", \"10.0.0.2:80\"]\nhealth = { path = \"/up\" }\n",
     ),
+    ("no-endpoints", "@[service.shop]\nhealth = { path = \"/up\" }\n"),
     ("nothing-to-serve", "@"),
     (
         "route-needed",
@@ -95,6 +96,11 @@ const FIXTURES: &[(&str, &str)] = &[
     (
         "endpoint-loop",
         "@[service.shop]\nendpoints = [\"localhost:8080\", \"10.0.0.2:80\"]\nhealth = { path = \"/up\" }\n",
+    ),
+    ("register-without-api", "@#shopregister = {}\n"),
+    (
+        "scope-without-register",
+        "@[api]\nlisten = \"127.0.0.1:7071\"\n[token.a]\nhash = \"${env:GOOD_HASH}\"\nscopes = [\"register:shop\"]\n#shop",
     ),
     ("shadowed-route", "@#shop[[route]]\nservice = \"shop\"\n[[route]]\npath = \"/a/*\"\nservice = \"shop\"\n"),
     (
@@ -175,6 +181,7 @@ fn completed(example: &str) -> String {
         "${env:DEPLOY_TOKEN_HASH}",
         "${file:/etc/evenkeel/ops-token-hash}",
         "${file:/etc/evenkeel/dashboard-token-hash}",
+        "${file:/etc/evenkeel/shop-token-hash}",
     ];
     let text = hashes.iter().fold(text, |text, hash| text.replace(hash, "${env:GOOD_HASH}"));
     text.replace("pages/sorry.html", "sorry.html")

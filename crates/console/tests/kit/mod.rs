@@ -118,7 +118,7 @@ impl FakeRegister {
     }
 
     fn check(service: &str) -> Result<(), RegisterError> {
-        if service == "shop" { Ok(()) } else { Err(RegisterError::UnknownService(service.to_owned())) }
+        if service == "shop" { Ok(()) } else { Err(RegisterError::NotTaken(service.to_owned())) }
     }
 }
 
