@@ -178,7 +178,8 @@ impl Inner {
     fn ask_for(self: &Arc<Inner>, found: &mut Found, sources: &Sources, servers: Option<&Vec<SocketAddr>>) {
         let mut before = std::mem::take(&mut found.asked);
         for question in Question::all(sources) {
-            let known = before.iter().position(|asked| asked.question.is_like(&question)).map(|at| before.swap_remove(at));
+            let known =
+                before.iter().position(|asked| asked.question.is_like(&question)).map(|at| before.swap_remove(at));
             let asked = match known {
                 Some(asked) if asked.question == question && asked.servers.as_ref() == servers => asked,
                 known => {

@@ -135,8 +135,20 @@ impl Serialize for Scope {
 
 impl<'de> Deserialize<'de> for Scope {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Scope, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        Scope::parse(&text).map_err(serde::de::Error::custom)
+        // A visitor, so that an error is about this scope and not about the list around it.
+        struct Text;
+        impl serde::de::Visitor<'_> for Text {
+            type Value = Scope;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a scope such as \"operator\" or \"register:shop\"")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Scope, E> {
+                Scope::parse(text).map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_str(Text)
     }
 }
 
