@@ -132,13 +132,14 @@ pub(crate) fn wish(body: &[u8]) -> Result<Wish, Problem> {
 /// Status and document of a registration.
 pub(crate) fn granted(service: &str, address: SocketAddr, registered: Registered) -> (StatusCode, Value) {
     let status = if registered.is_new { StatusCode::CREATED } else { StatusCode::OK };
-    let lease = Span::from_millis(u64::try_from(registered.lease.as_millis()).unwrap_or(u64::MAX));
+    let span = |time: Duration| Span::from_millis(u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+    let seconds = |time: Duration| span(time).as_millis() as f64 / 1000.0;
     let document = json!({
         "service": service,
         "endpoint": address.to_string(),
-        "lease": lease.to_string(),
-        "expires_in_seconds": registered.lease.as_secs_f64(),
-        "renew_in_seconds": registered.renew_in.as_secs_f64(),
+        "lease": span(registered.lease).to_string(),
+        "expires_in_seconds": seconds(registered.lease),
+        "renew_in_seconds": seconds(registered.renew_in),
     });
     (status, document)
 }
