@@ -21,18 +21,25 @@ use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::rdata::SRV;
 use hickory_resolver::proto::rr::{RData, Record, RecordType};
+use tokio::task::JoinSet;
 
 /// Endpoints of one answer, at most: a request may look at all of them.
 const MOST: usize = 1000;
 /// Addresses of one SRV target, at most: more are not tried within any timeout.
 const ADDRESSES: usize = 16;
-/// How long one server has for one question, if the system does not say.
+/// How long one server has for one question, at most.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How often a server that does not answer is asked again, if the system does not say.
+/// How often a server of the configuration that does not answer is asked again.
 const REPETITIONS: usize = 1;
 
-/// Whom to ask.
-#[derive(Debug)]
+/// Targets of SRV records that are asked for at a time.
+const AT_A_TIME: usize = 16;
+
+/// Addresses of a host, and for how long they hold.
+type OfHost = (Vec<IpAddr>, Duration);
+
+/// Whom to ask. Cheap to clone.
+#[derive(Clone, Debug)]
 pub(super) struct Dns {
     resolver: TokioResolver,
 }
@@ -62,12 +69,12 @@ impl Dns {
             Some(servers) => {
                 let config = ResolverConfig::from_name_servers(servers.iter().map(server).collect());
                 let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
-                let options = builder.options_mut();
-                (options.timeout, options.attempts) = (PATIENCE, REPETITIONS);
+                builder.options_mut().attempts = REPETITIONS;
                 builder
             }
         };
         let options = builder.options_mut();
+        options.timeout = options.timeout.min(PATIENCE);
         options.cache_size = 0;
         options.use_hosts_file = ResolveHosts::Never;
         // Aliases have times to live too.
@@ -93,24 +100,38 @@ impl Dns {
             answers.iter().filter_map(srv).filter(|srv| !srv.target.is_root()).cloned().collect();
         records.sort_by_cached_key(|srv| (srv.priority, srv.target.to_string(), srv.port));
         records.truncate(MOST);
-        let mut hosts: BTreeMap<String, Vec<IpAddr>> = BTreeMap::new();
-        for host in records.iter().map(|srv| srv.target.to_string()).collect::<BTreeSet<_>>() {
-            match self.of_host(&host).await {
-                Ok((addresses, host_ttl)) => {
-                    ttl = ttl.min(host_ttl);
-                    hosts.insert(host, addresses);
-                }
-                // A target that is no more is left out; one that cannot be asked for makes the whole answer unusable.
-                Err(DnsError::Empty) => {}
-                Err(error) => return Err(error),
-            }
-        }
+        let hosts = self.of_hosts(records.iter().map(|srv| srv.target.to_string()).collect()).await?;
+        ttl = hosts.values().map(|(_, ttl)| *ttl).fold(ttl, Duration::min);
         let endpoints = endpoints(&records, &hosts);
         if endpoints.is_empty() { Err(DnsError::Empty) } else { Ok((endpoints, ttl)) }
     }
 
+    /// The same as [`Dns::of_host`] for several hosts, without those that are no more. One that cannot be asked for makes
+    /// the whole answer unusable.
+    async fn of_hosts(&self, mut hosts: BTreeSet<String>) -> Result<BTreeMap<String, OfHost>, DnsError> {
+        let (mut asking, mut known) = (JoinSet::new(), BTreeMap::new());
+        loop {
+            while asking.len() < AT_A_TIME
+                && let Some(host) = hosts.pop_first()
+            {
+                let dns = self.clone();
+                asking.spawn(async move {
+                    let answer = dns.of_host(&host).await;
+                    (host, answer)
+                });
+            }
+            match asking.join_next().await {
+                None => return Ok(known),
+                Some(Ok((host, Ok(addresses)))) => drop(known.insert(host, addresses)),
+                Some(Ok((_, Err(DnsError::Empty)))) => {}
+                Some(Ok((_, Err(error)))) => return Err(error),
+                Some(Err(_)) => return Err(NetError::Message("a question ended without a result").into()),
+            }
+        }
+    }
+
     /// The addresses of a host, in order, and for how long they hold.
-    async fn of_host(&self, host: &str) -> Result<(Vec<IpAddr>, Duration), DnsError> {
+    async fn of_host(&self, host: &str) -> Result<OfHost, DnsError> {
         let answers = match self.look_up(host, RecordType::A).await {
             Err(DnsError::Empty) => self.look_up(host, RecordType::AAAA).await?,
             answered => answered?,
@@ -143,11 +164,11 @@ fn server(address: &SocketAddr) -> NameServerConfig {
     NameServerConfig::new(address.ip(), true, vec![at_port(ConnectionConfig::udp()), at_port(ConnectionConfig::tcp())])
 }
 
-fn endpoints(records: &[SRV], hosts: &BTreeMap<String, Vec<IpAddr>>) -> Vec<EndpointPlan> {
+fn endpoints(records: &[SRV], hosts: &BTreeMap<String, OfHost>) -> Vec<EndpointPlan> {
     let priorities: Vec<u16> = records.iter().map(|srv| srv.priority).collect::<BTreeSet<_>>().into_iter().collect();
     let endpoint = |srv: &SRV| {
         let host = srv.target.to_string();
-        let addresses = hosts.get(&host)?.iter().take(ADDRESSES);
+        let addresses = hosts.get(&host)?.0.iter().take(ADDRESSES);
         let tier = priorities.iter().position(|priority| *priority == srv.priority).unwrap_or_default();
         Some(EndpointPlan {
             name: format!("{}:{}", host.trim_end_matches('.'), srv.port),

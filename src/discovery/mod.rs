@@ -26,7 +26,7 @@ use std::time::Duration;
 use console::registrar::{RegisterError, Registered, Registrar, Wish};
 use gateway::Gateway;
 use gateway::plan::EndpointPlan;
-use kernel::{Clock, Drain, DrainPhase};
+use kernel::{Clock, Drain, DrainPhase, Moment};
 use policy::leases::{Beat, LeaseError, Leases, Probed, TICK, Terms, renew_in};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
@@ -42,6 +42,9 @@ const LEASE: Duration = Duration::from_secs(10);
 const KNOCKS: usize = 64;
 /// A knock that takes longer has failed, whatever the service's own limits are.
 const KNOCK: Duration = Duration::from_secs(5);
+
+/// Readiness waits for the first answers for so long at most: one silent server is no reason to serve nothing.
+const FIRST_LOOK: Duration = Duration::from_secs(3);
 
 /// Where the endpoints of services come from that nobody lists.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -75,6 +78,7 @@ pub struct Discovery {
 struct Inner {
     gateway: Arc<Gateway>,
     clock: Clock,
+    started: Moment,
     drain: Drain,
     control: Handle,
     /// Addresses of the gateway itself: they are nobody's endpoint.
@@ -122,6 +126,7 @@ impl Discovery {
         let questions = plan.services.iter().map(|s| Question::all(s).len()).sum();
         let inner = Arc::new(Inner {
             gateway,
+            started: clock.now(),
             clock,
             drain: drain.clone(),
             control,
@@ -141,9 +146,10 @@ impl Discovery {
         self.inner.configure(plan);
     }
 
-    /// Whether each name of the first configuration was asked for once, with whatever result.
+    /// Whether each name of the first configuration was asked for once, with whatever result, or has had the time.
     pub fn has_looked(&self) -> bool {
-        self.inner.unasked.load(Ordering::Relaxed) == 0
+        let inner = &self.inner;
+        inner.unasked.load(Ordering::Relaxed) == 0 || inner.clock.now().since(inner.started) >= FIRST_LOOK
     }
 }
 
