@@ -24,6 +24,7 @@ use tokio::runtime::Handle;
 use kernel::overrides::OverrideStore;
 
 use crate::config::{self, Compiled, Listening, Outcome, World};
+use crate::discovery::Discovery;
 use crate::operate::Operations;
 use crate::overrides::{FileStore, MemoryStore};
 use crate::views;
@@ -68,6 +69,7 @@ struct Inner {
     source: Source,
     gateway: Arc<Gateway>,
     operations: Arc<Operations>,
+    discovery: Discovery,
     metrics: Registry,
     clock: Clock,
     started: Moment,
@@ -221,10 +223,14 @@ impl App {
         let gateway = gateway.map_err(system("start the workers"))?;
         drop(listeners);
         let gateway = Arc::new(gateway);
+        let own = addresses.gateway.clone();
+        let found = &compiled.discovery;
+        let discovery = Discovery::start(found, gateway.clone(), own, clock.clone(), &drain, control.clone());
         let reloads = Arc::new(ReloadCells::default());
         reloads.valid.set(1);
         let metrics = Registry::new()
             .with(gateway.clone())
+            .with(Arc::new(discovery.clone()))
             .with(reloads.clone())
             .with(operations.clone())
             .with(Arc::new(Process::of_self(env!("CARGO_PKG_VERSION"))));
@@ -232,6 +238,7 @@ impl App {
             source,
             gateway,
             operations,
+            discovery,
             metrics,
             started: clock.now(),
             clock: clock.clone(),
@@ -250,7 +257,8 @@ impl App {
         control.spawn(vitals.clone().run(drain.clone()));
         inner.serve_admin(control, admin, admin_listener, &drain)?;
         if let Some(listener) = api_listener {
-            let api = ApiServer::new(vitals, api_settings, Limits::default());
+            let registrar = Arc::new(inner.discovery.clone());
+            let api = ApiServer::new(vitals, registrar, api_settings, Limits::default());
             inner.serve_api(control, api, listener, &drain)?;
         }
         if let Source::File(path) = &inner.source {
@@ -554,6 +562,7 @@ impl Inner {
         if let Err(error) = applied {
             tracing::warn!(%error, "the new configuration is in force, but not all health checks could be started");
         }
+        self.discovery.configure(&compiled.discovery);
         Ok(match kept.as_slice() {
             [] => "in force".to_owned(),
             kept => format!("in force, but a restart is needed for {}", kept.join(", ")),
@@ -593,7 +602,10 @@ impl Node for Inner {
     }
 
     fn ready(&self) -> Readiness {
-        Readiness::yes()
+        match self.discovery.has_looked() {
+            true => Readiness::yes(),
+            false => Readiness::no("DNS is being asked for endpoints for the first time"),
+        }
     }
 
     fn metrics(&self, accept: &str) -> (String, String) {

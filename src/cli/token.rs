@@ -29,9 +29,9 @@ struct NewArgs {
     /// What logs call whoever presents it
     #[arg(value_parser = Name::parse)]
     name: Name,
-    /// What it may do; repeat it for more
-    #[arg(long = "scope", value_name = "SCOPE", required = true, value_parser = clap::builder::PossibleValuesParser::new(Scope::NAMES))]
-    scopes: Vec<String>,
+    /// What it may do: operator, services:read, register:SERVICE or register:*; repeat it for more
+    #[arg(long = "scope", value_name = "SCOPE", required = true, value_parser = Scope::parse)]
+    scopes: Vec<Scope>,
 }
 
 /// Makes a token.
@@ -74,7 +74,7 @@ mod tests {
     #[test]
     fn the_stanza_lets_the_token_in_and_does_not_hold_it() {
         let name = Name::parse("deploy").unwrap();
-        let args = NewArgs { name, scopes: vec!["operator".to_owned(), "services:read".to_owned()] };
+        let args = NewArgs { name, scopes: vec![Scope::Operator, Scope::ServicesRead] };
         let token = NewToken::generate().unwrap();
         let text = shown(&args, &token, false);
         assert!(token.text.starts_with("evk_") && text.contains(&token.text));
@@ -87,9 +87,12 @@ mod tests {
 
     #[test]
     fn scopes_are_those_of_the_configuration() {
-        for name in Scope::NAMES {
+        for name in ["operator", "services:read", "register:shop", "register:*"] {
             let scope: Scope = serde_json::from_value(name.into()).unwrap();
-            assert_eq!(scope.name(), name);
+            assert_eq!((scope.to_string().as_str(), Scope::parse(name)), (name, Ok(scope)));
+        }
+        for bad in ["", "operators", "register", "register:", "register:Shop", "register:shop:x", "services:write"] {
+            assert!(Scope::parse(bad).is_err(), "{bad}");
         }
     }
 }

@@ -12,6 +12,7 @@ mod api;
 mod cli;
 mod config_errors;
 mod demo;
+mod discovery;
 mod metrics;
 mod operate;
 mod reload;

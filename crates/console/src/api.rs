@@ -6,6 +6,7 @@
 //! | `GET /livez`, `/readyz` | none, no token | whether it runs; whether it takes new work |
 //! | `GET /v1/token` | any token | name and scopes of the token presented |
 //! | `GET /v1/services`, `/v1/services/{name}` | `services:read` | state of services and endpoints |
+//! | `PUT`, `DELETE /v1/services/{name}/endpoints/{ip:port}` | `register:NAME` | an endpoint is there, or leaves |
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,8 +16,9 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, put};
 use axum::{Extension, Json, Router};
+use http::StatusCode;
 use kernel::Drain;
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -25,6 +27,7 @@ use tokio::sync::watch;
 use crate::admin::{method_not_allowed, not_found, probe, readiness};
 use crate::guard;
 use crate::problem::{Problem, ProblemCode};
+use crate::registrar::{self, Registrar};
 use crate::serve::{self, Limits};
 use crate::token::{SERVICES_READ, Token, TokenStore};
 use crate::vitals::Vitals;
@@ -48,6 +51,7 @@ pub struct ApiServer {
 
 struct Core {
     vitals: Vitals,
+    registrar: Arc<dyn Registrar>,
     settings: ArcSwap<ApiSettings>,
     limits: Limits,
     stop: watch::Sender<bool>,
@@ -60,10 +64,10 @@ struct Shared {
 }
 
 impl ApiServer {
-    /// A server over `vitals`.
-    pub fn new(vitals: Vitals, settings: ApiSettings, limits: Limits) -> ApiServer {
+    /// A server over `vitals`; endpoints register with `registrar`.
+    pub fn new(vitals: Vitals, registrar: Arc<dyn Registrar>, settings: ApiSettings, limits: Limits) -> ApiServer {
         let (settings, stop) = (ArcSwap::from_pointee(settings), watch::Sender::new(false));
-        ApiServer { core: Arc::new(Core { vitals, settings, limits, stop }) }
+        ApiServer { core: Arc::new(Core { vitals, registrar, settings, limits, stop }) }
     }
 
     /// Puts other settings in force for the next request on.
@@ -99,6 +103,7 @@ fn router(shared: Shared) -> Router {
         .route("/v1/token", get(token))
         .route("/v1/services", get(services))
         .route("/v1/services/{name}", get(service))
+        .route("/v1/services/{name}/endpoints/{address}", put(register).delete(withdraw))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn_with_state(shared.clone(), admit))
@@ -152,4 +157,41 @@ async fn service(
             Err(Problem::new(ProblemCode::NotFound, detail))
         }
     }
+}
+
+/// Service and address in a path, for a token that may speak for the service.
+type Named = Result<Path<(String, String)>, PathRejection>;
+
+async fn register(
+    State(shared): State<Shared>,
+    Extension(token): Extension<Token>,
+    named: Named,
+    request: Request,
+) -> Result<Response, Problem> {
+    let (service, address) = named.map(|Path(named)| named).unwrap_or_default();
+    guard::check_register(&token, &service)?;
+    let address = registrar::address(&address)?;
+    let body = guard::read_body(request.into_body(), shared.core.limits.request).await?;
+    let registered = shared.core.registrar.register(&service, address, registrar::wish(&body)?)?;
+    if registered.is_new {
+        tracing::info!(service, endpoint = %address, lease = ?registered.lease, token = token.name, "endpoint registered");
+    }
+    let (status, document) = registrar::granted(&service, address, registered);
+    Ok((status, Json(document)).into_response())
+}
+
+async fn withdraw(
+    State(shared): State<Shared>,
+    Extension(token): Extension<Token>,
+    named: Named,
+) -> Result<Response, Problem> {
+    let (service, address) = named.map(|Path(named)| named).unwrap_or_default();
+    guard::check_register(&token, &service)?;
+    let address = registrar::address(&address)?;
+    if !shared.core.registrar.withdraw(&service, address)? {
+        let detail = format!("{address} is not registered with the service {:?}", words::tame(&service));
+        return Err(Problem::new(ProblemCode::NotFound, detail));
+    }
+    tracing::info!(service, endpoint = %address, token = token.name, "endpoint left");
+    Ok(StatusCode::NO_CONTENT.into_response())
 }

@@ -156,7 +156,8 @@ pub(crate) async fn check_meant(
     }
 }
 
-async fn read_body(body: Body, time: Duration) -> Result<Bytes, Problem> {
+/// The whole body, within its bound and `time`.
+pub(crate) async fn read_body(body: Body, time: Duration) -> Result<Bytes, Problem> {
     let limited = Limited::new(body, MAX_BODY_BYTES).collect();
     match tokio::time::timeout(time, limited).await {
         Ok(Ok(whole)) => Ok(whole.to_bytes()),
@@ -205,6 +206,18 @@ pub(crate) fn check_scope(token: &Token, scope: &'static str) -> Result<(), Prob
         token::OPERATOR => "Bearer realm=\"evenkeel\", error=\"insufficient_scope\", scope=\"operator\"",
         _ => "Bearer realm=\"evenkeel\", error=\"insufficient_scope\", scope=\"services:read\"",
     };
+    Err(Problem::new(ProblemCode::ScopeMissing, detail).with("scope", scope.into()).challenge(challenge))
+}
+
+/// Refuses a token that may not register endpoints of `service`.
+pub(crate) fn check_register(token: &Token, service: &str) -> Result<(), Problem> {
+    if token.may_register(service) {
+        return Ok(());
+    }
+    let scope = format!("{}{}", token::REGISTER, words::tame(service));
+    let detail = format!("the token {:?} lacks the scope {scope}; add it in the configuration", token.name);
+    // A header cannot hold what a caller wrote in the path, so the scope stands in the document alone.
+    let challenge = "Bearer realm=\"evenkeel\", error=\"insufficient_scope\"";
     Err(Problem::new(ProblemCode::ScopeMissing, detail).with("scope", scope.into()).challenge(challenge))
 }
 

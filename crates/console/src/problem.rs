@@ -44,10 +44,12 @@ problems! {
     BodyTimeout       "body-timeout"        408 "The request body did not arrive in time";
     ReloadBusy        "reload-busy"         409 "A reload is under way";
     LastEndpoint      "last-endpoint"       409 "The service would be left without an endpoint";
+    RegistrationsFull "registrations-full"  409 "The service has as many registered endpoints as it can hold";
     CallTooLarge      "call-too-large"      413 "The request body is too large";
     HostRefused       "host-refused"        421 "The Host header is not a name of this server";
     ReloadRefused     "reload-refused"      422 "The configuration was not taken over";
     ActionRefused     "action-refused"      422 "The action was not taken";
+    RegistrationRefused "registration-refused" 422 "The endpoint cannot be registered like this";
     CallFailed        "call-failed"         500 "The request failed inside the node";
     CallTimeout       "call-timeout"        503 "The request took too long";
 }

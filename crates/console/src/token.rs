@@ -20,6 +20,12 @@ pub const OPERATOR: &str = "operator";
 /// The scope that reads the state of services.
 pub const SERVICES_READ: &str = "services:read";
 
+/// What scopes begin with that let endpoints of a service register: its name follows, or [`ANY_SERVICE`].
+pub const REGISTER: &str = "register:";
+
+/// In place of a service's name: every service.
+pub const ANY_SERVICE: &str = "*";
+
 /// Tokens in a store: every lookup compares with all of them.
 pub const MAX_TOKENS: usize = 1000;
 
@@ -163,6 +169,12 @@ impl Token {
     pub fn allows(&self, scope: &str) -> bool {
         self.scopes.iter().any(|s| s == scope)
     }
+
+    /// Whether it may register endpoints of `service`.
+    pub fn may_register(&self, service: &str) -> bool {
+        let services = self.scopes.iter().filter_map(|scope| scope.strip_prefix(REGISTER));
+        services.into_iter().any(|allowed| allowed == service || allowed == ANY_SERVICE)
+    }
 }
 
 /// The token that a request presents: `Bearer`, or the password of `Basic` (the user name does not matter).
@@ -213,6 +225,15 @@ mod tests {
             assert!(store.find(unknown).is_none());
         }
         assert!(TokenStore::new(vec![token("a", "one"); MAX_TOKENS + 1]).is_err());
+    }
+
+    #[test]
+    fn a_token_registers_for_the_services_that_it_names() {
+        let with = |scope: &str| Token { scopes: vec!["operator".into(), scope.into()], ..token("a", "one") };
+        assert!(with("register:shop").may_register("shop") && with("register:*").may_register("shop"));
+        for other in ["register:shop2", "register:sho", "register:", "register", "shop", "services:read"] {
+            assert!(!with(other).may_register("shop"), "{other}");
+        }
     }
 
     #[test]

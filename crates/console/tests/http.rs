@@ -3,6 +3,8 @@
 #[path = "http/actions.rs"]
 mod actions;
 mod kit;
+#[path = "http/registrations.rs"]
+mod registrations;
 
 use std::time::Duration;
 

@@ -94,6 +94,15 @@ async fn rest(endpoint: &EndpointState, health: &Health, plan: &HealthPlan, entr
     }
 }
 
+/// Knocks once: a check as the service's, within its time, or else a connection within `connect_timeout`. True if it is
+/// there.
+pub(crate) async fn knock(endpoint: &EndpointState, plan: Option<&HealthPlan>, connect_timeout: Duration) -> bool {
+    match plan {
+        Some(plan) => tokio::time::timeout(plan.timeout, check(endpoint, plan)).await.is_ok_and(|r| r.is_ok()),
+        None => tokio::time::timeout(connect_timeout, connect(&endpoint.plan.addresses)).await.is_ok_and(|r| r.is_ok()),
+    }
+}
+
 async fn check(endpoint: &EndpointState, plan: &HealthPlan) -> Result<(), CheckError> {
     let mut io = connect(&endpoint.plan.addresses).await.map_err(CheckError::Connect)?;
     let HealthKind::Http { path, host, expect } = &plan.kind else {

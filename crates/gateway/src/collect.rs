@@ -73,7 +73,7 @@ impl Collect for Gateway {
             kind: MetricKind::Gauge,
         };
         sink.family(generation);
-        sink.sample(&[], self.commons.generation.load(Ordering::Acquire) as f64);
+        sink.sample(&[], self.reloads.load(Ordering::Relaxed) as f64);
     }
 }
 

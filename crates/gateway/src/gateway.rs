@@ -15,8 +15,9 @@ use tokio::task::AbortHandle;
 use crate::access::AccessSink;
 use crate::checks;
 use crate::core::{ClientCounts, Commons, Mailbox};
+use crate::discovered::Discovered;
 use crate::inspect::GatewayView;
-use crate::plan::{HealthPlan, Plan};
+use crate::plan::{EndpointPlan, HealthPlan, Plan};
 use crate::service::TICK;
 use crate::state::{Registry, Snapshot, traffic_view};
 use crate::worker;
@@ -25,13 +26,23 @@ use crate::worker;
 #[derive(Debug)]
 pub struct Gateway {
     pub(crate) commons: Arc<Commons>,
-    registry: Mutex<Registry>,
+    /// Held until a change is in force and its checks run, so that changes follow each other.
+    planning: Mutex<Planning>,
+    /// How often another configuration was taken over.
+    pub(crate) reloads: AtomicU64,
     workers: Mutex<Vec<JoinHandle<io::Result<()>>>>,
     checks: Mutex<Vec<Check>>,
     /// What lets the judges look at what was counted.
     ticking: Mutex<Option<AbortHandle>>,
     control: Handle,
     worker_count: usize,
+}
+
+/// What a snapshot is made of.
+#[derive(Debug)]
+struct Planning {
+    registry: Registry,
+    discovered: Discovered,
 }
 
 /// A running health check and what it was started with.
@@ -59,7 +70,8 @@ impl Gateway {
         let mut registry = Registry::new(workers, clock.clone());
         let access = AccessSink::start()?;
         access.configure(plan.access_log.as_ref());
-        let snapshot = registry.snapshot(plan);
+        let discovered = Discovered::new(plan);
+        let snapshot = registry.snapshot(discovered.merged());
         let commons = Arc::new(Commons {
             snapshot: ArcSwap::from_pointee(snapshot),
             generation: AtomicU64::new(0),
@@ -79,7 +91,8 @@ impl Gateway {
         }
         let gateway = Gateway {
             commons,
-            registry: Mutex::new(registry),
+            planning: Mutex::new(Planning { registry, discovered }),
+            reloads: AtomicU64::new(0),
             workers: Mutex::new(threads),
             checks: Mutex::default(),
             ticking: Mutex::default(),
@@ -92,20 +105,51 @@ impl Gateway {
         Ok(gateway)
     }
 
-    /// Goes on with another plan: requests from now on follow it, those that have begun end under the old one.
+    /// Goes on with another plan: requests from now on follow it, those that have begun end under the old one. Endpoints
+    /// that were found for its services stay.
     ///
     /// # Errors
     /// When the operating system has no randomness; the plan is in force all the same.
     pub fn apply(&self, plan: Plan) -> io::Result<()> {
-        let access = plan.access_log.clone();
-        let snapshot = {
-            let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
-            let snapshot = Arc::new(registry.snapshot(plan));
-            self.commons.snapshot.store(snapshot.clone());
-            self.commons.generation.store(snapshot.generation, Ordering::Release);
-            snapshot
+        self.commons.access.configure(plan.access_log.as_ref());
+        let mut planning = self.planning.lock().unwrap_or_else(PoisonError::into_inner);
+        planning.discovered.set_plan(plan);
+        self.reloads.fetch_add(1, Ordering::Relaxed);
+        self.put_in_force(&mut planning)
+    }
+
+    /// Sends requests to these endpoints of `service` too, and no longer to others that were found before. Those that the
+    /// plan names stay as they are; so do state, connections and checks of endpoints that were there already. A service
+    /// that the plan does not have is passed over.
+    ///
+    /// # Errors
+    /// When the operating system has no randomness; the endpoints are in force all the same.
+    pub fn set_endpoints(&self, service: &str, endpoints: Vec<EndpointPlan>) -> io::Result<()> {
+        let mut planning = self.planning.lock().unwrap_or_else(PoisonError::into_inner);
+        match planning.discovered.set_found(service, endpoints) {
+            true => self.put_in_force(&mut planning),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether an endpoint is there now: by the service's check if it has one, else by a connection. False if it does not
+    /// have such an endpoint. Nothing follows from it for the endpoint's state. Dropping the future ends the attempt.
+    pub async fn probe(&self, service: &str, endpoint: &str) -> bool {
+        let (state, plan, connect_timeout) = {
+            let snapshot = self.commons.snapshot.load();
+            let Some(index) = snapshot.plan.services.iter().position(|s| s.name == service) else { return false };
+            let Some(state) = snapshot.endpoints[index].iter().find(|e| e.plan.name == endpoint) else { return false };
+            let plan = &snapshot.plan.services[index];
+            (state.clone(), plan.health.clone(), plan.connect_timeout)
         };
-        self.commons.access.configure(access.as_ref());
+        checks::knock(&state, plan.as_ref(), connect_timeout).await
+    }
+
+    fn put_in_force(&self, planning: &mut Planning) -> io::Result<()> {
+        let plan = planning.discovered.merged();
+        let snapshot = Arc::new(planning.registry.snapshot(plan));
+        self.commons.snapshot.store(snapshot.clone());
+        self.commons.generation.store(snapshot.generation, Ordering::Release);
         self.start_checks(&snapshot)
     }
 
@@ -164,7 +208,7 @@ impl Gateway {
         GatewayView {
             workers: self.worker_count,
             connections: self.commons.clients.total().max(0).unsigned_abs(),
-            reloads: self.commons.generation.load(Ordering::Acquire),
+            reloads: self.reloads.load(Ordering::Relaxed),
             routes: snapshot.routes.iter().map(|r| traffic_view(&r.name, &r.traffic)).collect(),
             services: snapshot
                 .services

@@ -86,7 +86,7 @@ impl EndpointState {
     /// Its weight as it is now, in thousandths: while it returns, it takes less than its share.
     #[inline]
     pub(crate) fn weight_permille(&self) -> u32 {
-        self.plan.weight * self.judged.share_permille.load(Ordering::Relaxed)
+        self.weight() * self.judged.share_permille.load(Ordering::Relaxed)
     }
 
     /// Where it stands for a request that begins at `now`.
@@ -129,8 +129,8 @@ impl EndpointState {
                 Shown::Down => Some(Forced::Down),
                 _ => None,
             },
-            tier: self.plan.tier,
-            weight: self.plan.weight,
+            tier: self.tier(),
+            weight: self.weight(),
             share_permille: verdict.as_ref().map_or(1000, |v| v.share_permille),
             ejections: verdict.as_ref().map_or(0, |v| v.ejections),
             ejected_total: self.ejected.load(Ordering::Relaxed),

@@ -16,6 +16,7 @@ mod conn;
 mod core;
 mod deadlines;
 mod decide;
+mod discovered;
 mod facts;
 mod forward;
 mod gate;

@@ -60,7 +60,7 @@ impl Gateway {
     pub fn force_tier(&self, service: &str, tier: Option<u8>) -> Result<(), UnknownName> {
         let (state, endpoints) = self.named(service)?;
         if let Some(tier) = tier
-            && !endpoints.iter().any(|e| e.plan.tier == tier)
+            && !endpoints.iter().any(|e| e.tier() == tier)
         {
             return Err(UnknownName::Tier { service: service.to_owned(), tier });
         }

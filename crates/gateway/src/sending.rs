@@ -102,7 +102,7 @@ impl Fleet for Candidates<'_> {
 
     fn standing(&self, i: usize) -> Standing {
         let endpoint = &self.endpoints[i];
-        if self.tier.is_some_and(|tier| tier != endpoint.plan.tier) {
+        if self.tier.is_some_and(|tier| tier != endpoint.tier()) {
             return Standing::Never;
         }
         endpoint.standing(self.now)
@@ -233,6 +233,9 @@ impl<'a> Serving<'a> {
         loop {
             begun = match begun {
                 Begun::Yes => return Ok(()),
+                Begun::None if course.endpoints.is_empty() => {
+                    return Err(self.unreachable("no endpoint is known yet"));
+                }
                 Begun::None => return Err(self.unreachable("no endpoint may be sent requests")),
                 Begun::Full => self.stand_at_the_gate(course, next).await?,
             }

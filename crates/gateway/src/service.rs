@@ -166,7 +166,7 @@ impl ServiceState {
         {
             let mut judge = lock(&self.judge);
             judge.outliers.set_rule(plan.outlier);
-            let known: Vec<Member> = members.iter().map(|e| Member { id: e.id, tier: e.plan.tier }).collect();
+            let known: Vec<Member> = members.iter().map(|e| Member { id: e.id, tier: e.tier() }).collect();
             let _told_by_the_reload = judge.outliers.sync(&known, now);
             if plan.health.is_none() {
                 // Nobody would ever say that it is up again.
@@ -183,7 +183,7 @@ impl ServiceState {
         }
         let tier = forced.tiers.iter().find(|(s, _)| *s == plan.name).map(|(_, tier)| *tier);
         let _told_when_it_was_said = lock(&self.failover).force(tier);
-        let mut tiers: Vec<u8> = members.iter().map(|e| e.plan.tier).collect();
+        let mut tiers: Vec<u8> = members.iter().map(|e| e.tier()).collect();
         tiers.sort_unstable();
         tiers.dedup();
         self.tiers.store(u8::try_from(tiers.len()).unwrap_or(u8::MAX), Ordering::Relaxed);
@@ -356,15 +356,15 @@ impl ServiceState {
         let members = self.members();
         let mut tiers: Vec<TierState> = Vec::new();
         for e in &members {
-            let usable = if e.is_usable() { e.plan.weight } else { 0 };
+            let usable = if e.is_usable() { e.weight() } else { 0 };
             // Maintenance moves no requests to another tier, unless nobody is left.
-            let total = if e.is_forced() { 0 } else { e.plan.weight };
-            match tiers.iter_mut().find(|t| t.tier == e.plan.tier) {
+            let total = if e.is_forced() { 0 } else { e.weight() };
+            match tiers.iter_mut().find(|t| t.tier == e.tier()) {
                 Some(t) => {
                     t.usable_weight += usable;
                     t.total_weight += total;
                 }
-                None => tiers.push(TierState { tier: e.plan.tier, usable_weight: usable, total_weight: total }),
+                None => tiers.push(TierState { tier: e.tier(), usable_weight: usable, total_weight: total }),
             }
         }
         tiers.sort_unstable_by_key(|t| t.tier);

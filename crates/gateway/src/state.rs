@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -50,7 +50,10 @@ pub(crate) struct RouteState {
 pub(crate) struct EndpointState {
     /// Unique in the process.
     pub(crate) id: u32,
+    /// As it was first; its weight and tier are those below.
     pub(crate) plan: EndpointPlan,
+    weight: AtomicU32,
+    tier: AtomicU8,
     /// The hash of its name.
     pub(crate) identity: u64,
     pub(crate) traffic: Sharded<Traffic>,
@@ -173,6 +176,8 @@ impl EndpointState {
     fn new(id: u32, plan: EndpointPlan, workers: usize, max_connections: u32, gate: Arc<Gate>, clock: Clock) -> Self {
         EndpointState {
             id,
+            weight: AtomicU32::new(plan.weight),
+            tier: AtomicU8::new(plan.tier),
             identity: balance::hash(plan.name.as_bytes()),
             plan,
             traffic: Sharded::new(workers),
@@ -199,6 +204,18 @@ impl EndpointState {
             memory: Mutex::default(),
             learned_idle: AtomicU64::new(u64::MAX),
         }
+    }
+
+    /// Its share of the requests relative to the others of its tier.
+    #[inline]
+    pub(crate) fn weight(&self) -> u32 {
+        self.weight.load(Ordering::Relaxed)
+    }
+
+    /// Its tier.
+    #[inline]
+    pub(crate) fn tier(&self) -> u8 {
+        self.tier.load(Ordering::Relaxed)
     }
 
     /// A good answer, whose first byte came `us` microseconds after the request was sent.
@@ -375,7 +392,7 @@ impl Registry {
             let mut of_service = Vec::new();
             for endpoint in &service.endpoints {
                 let key = (service.name.clone(), endpoint.name.clone());
-                let known = self.endpoints.get(&key).filter(|e| e.plan == *endpoint).cloned();
+                let known = self.endpoints.get(&key).filter(|e| e.plan.addresses == endpoint.addresses).cloned();
                 let state = known.unwrap_or_else(|| {
                     self.next_id += 1;
                     let (gate, clock) = (known_service.gate.clone(), self.clock.clone());
@@ -383,6 +400,8 @@ impl Registry {
                     Arc::new(EndpointState::new(self.next_id, plan, workers, most, gate, clock))
                 });
                 state.queue.set_limit(service.max_connections);
+                state.weight.store(endpoint.weight, Ordering::Relaxed);
+                state.tier.store(endpoint.tier, Ordering::Relaxed);
                 if service.health.is_none() {
                     state.healthy.store(true, Ordering::Relaxed);
                     *state.reason.lock().unwrap_or_else(PoisonError::into_inner) = "not checked".to_owned();

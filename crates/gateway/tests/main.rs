@@ -8,6 +8,7 @@ mod answers;
 mod bodies;
 mod changes;
 mod chunks;
+mod discovered;
 mod exchange;
 mod fleet;
 mod heads;

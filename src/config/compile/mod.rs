@@ -4,6 +4,7 @@
 //!
 //! [`Config`]: super::Config
 
+mod discovery;
 mod listen;
 mod route;
 mod rules_of_route;
@@ -18,6 +19,7 @@ use kernel::{Rule, Severity};
 
 use super::context::Context;
 use super::model::{AccessLog, LogFormat};
+use crate::discovery::DiscoveryPlan;
 use crate::path;
 pub use listen::{Listening, cannot_listen};
 pub(super) use route::{name_of_route, table};
@@ -30,6 +32,7 @@ pub(super) const RULES: &[&Rule] = &[
     &service::UNRESOLVABLE_NAME,
     &service::HEALTH_KIND,
     &service::BUDGET_CEILING,
+    &discovery::NO_ENDPOINTS,
     &rules_of_route::NOTHING_TO_SERVE,
     &rules_of_route::ROUTE_NEEDED,
     &rules_of_route::ROUTE_TARGET,
@@ -81,6 +84,8 @@ pub struct Compiled {
     pub drain_timeout: Duration,
     /// Where what must survive a restart is kept.
     pub store: std::path::PathBuf,
+    /// Where endpoints come from that nobody lists.
+    pub discovery: DiscoveryPlan,
     /// Files that were read beside the configuration itself: pages and secrets. A change of one calls for a reload.
     pub files: Vec<std::path::PathBuf>,
 }
@@ -91,6 +96,7 @@ pub(super) fn compile(context: &Context<'_>) -> Option<Compiled> {
     let listeners = listen::listeners(context);
     let tokens = tokens(context);
     let services = service::services(context);
+    let discovery = discovery::discovery(context);
     let mut files = context.secrets.files.clone();
     let routes = route::routes(context, &mut files);
     let access_log = config.access_log.as_ref().map(|log| access_log(context, log));
@@ -114,6 +120,7 @@ pub(super) fn compile(context: &Context<'_>) -> Option<Compiled> {
         drain_delay: config.gateway.drain_delay.into(),
         drain_timeout: config.gateway.drain_timeout.into(),
         store: context.world.directory.join(&config.store.directory),
+        discovery,
         files,
     })
 }
@@ -124,7 +131,7 @@ fn tokens(context: &Context<'_>) -> Option<TokenStore> {
         Some(console::Token {
             name: name.to_string(),
             hash: console::TokenHash::parse(token.hash.as_str()).ok()?,
-            scopes: token.scopes.iter().map(|s| s.name().to_owned()).collect(),
+            scopes: token.scopes.iter().map(ToString::to_string).collect(),
         })
     };
     TokenStore::new(context.config.token.iter().filter_map(token).collect()).ok()

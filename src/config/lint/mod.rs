@@ -5,6 +5,7 @@
 //! Lints that are no errors wait until the file has its right shape: on half a file they would see things that are not
 //! there.
 
+mod discovery;
 mod gateway;
 mod node;
 mod resilience;
@@ -23,7 +24,8 @@ pub(super) struct Lint {
 
 /// Every lint, by table.
 pub(super) fn all() -> impl Iterator<Item = &'static Lint> {
-    [gateway::LINTS, node::LINTS, service::LINTS, resilience::LINTS, route::LINTS].into_iter().flatten()
+    let all = [gateway::LINTS, node::LINTS, service::LINTS, discovery::LINTS, resilience::LINTS, route::LINTS];
+    all.into_iter().flatten()
 }
 
 /// Runs every lint; only those that are errors if the file is not whole.

@@ -42,22 +42,17 @@ const API_WITHOUT_TOKEN: Lint = Lint {
         id: "api-without-token",
         severity: Severity::Warning,
         title: "The API can be called by nobody",
-        what: "There is an `[api]`, and no token has a scope that it serves (`services:read`).",
+        what: "There is an `[api]`, and no token has a scope that it serves (`services:read`, `register:SERVICE`).",
         why: "Every call is refused.",
         remedy: "Make a token with `evenkeel token new NAME --scope services:read`, or take `[api]` out.",
         example: "[api]\nlisten = \"127.0.0.1:7071\"\n[token.dashboard]\n\
                   hash = \"${file:/etc/evenkeel/dashboard-token-hash}\"\nscopes = [\"services:read\"]",
     },
     check: |context, rule| {
-        let served = context.config.token.values().any(|token| token.scopes.contains(&Scope::ServicesRead));
+        let served = context.config.token.values().any(|t| t.scopes.iter().any(Scope::is_for_api));
         if context.config.api.is_some() && !served {
             let remedy = "add the stanza that `evenkeel token new NAME --scope services:read` prints";
-            context.say(
-                rule,
-                &path!["api"],
-                "no token has the scope `services:read`, so every call is refused",
-                remedy,
-            );
+            context.say(rule, &path!["api"], "no token has a scope for the API, so every call is refused", remedy);
         }
     },
 };
@@ -67,7 +62,7 @@ const SCOPE_UNUSED: Lint = Lint {
         id: "scope-without-api",
         severity: Severity::Note,
         title: "A token opens something that is not served",
-        what: "A token has the scope `services:read`, and there is no `[api]`.",
+        what: "A token has the scope `services:read` or `register:SERVICE`, and there is no `[api]`.",
         why: "The API is the only place where the scope counts, so the token opens nothing by it.",
         remedy: "Add `[api]`, or take the scope out.",
         example: "[api]\nlisten = \"127.0.0.1:7071\"",
@@ -77,9 +72,8 @@ const SCOPE_UNUSED: Lint = Lint {
             return;
         }
         for (name, token) in &context.config.token {
-            if let Some(i) = token.scopes.iter().position(|scope| *scope == Scope::ServicesRead) {
-                let message =
-                    format!("the token `{name}` may read services, but there is no `[api]` to read them from");
+            if let Some(i) = token.scopes.iter().position(Scope::is_for_api) {
+                let message = format!("`{}` of the token `{name}` is for `[api]`, which is not there", token.scopes[i]);
                 let at = path!["token", name.as_str(), "scopes", i];
                 context.say(rule, &at, message, "add `[api]` with a `listen`, or take the scope out");
             }

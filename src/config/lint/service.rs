@@ -48,14 +48,14 @@ const SINGLE_ENDPOINT: Lint = Lint {
         id: "single-endpoint",
         severity: Severity::Note,
         title: "A service has one endpoint only",
-        what: "A service has a single entry in `endpoints`, and its name has a single address.",
+        what: "A service has a single entry in `endpoints`, and none are found in DNS or register themselves.",
         why: "While that one restarts or is down, every request of the service fails: there is nowhere else to send \
               it.",
         remedy: "Run a second copy and list it. For development, leave it as it is.",
         example: "[service.shop]\nendpoints = [\"10.0.0.7:8080\", \"10.0.0.8:8080\"]\nhealth = { path = \"/healthz\" }",
     },
     check: |context, rule| {
-        for (name, service) in &context.config.service {
+        for (name, service) in context.config.service.iter().filter(|(_, service)| !service.finds_endpoints()) {
             if let [only] = service.endpoints.as_slice() {
                 let message = format!(
                     "the service `{name}` has one endpoint, `{}`: while it is down, every request fails",

@@ -13,6 +13,7 @@
 //! A range of two quoted values is enforced: as values of numbers and units, as lengths of texts, lists and tables.
 //! `Reload: restart` marks what a running process does not take over.
 
+pub mod discovery;
 pub mod either;
 pub mod gateway;
 pub mod node;
@@ -29,6 +30,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use discovery::{Dns, Register};
 pub use gateway::{AccessLog, Gateway, Listener, LogFormat};
 pub use node::{Admin, Api, Scope, Store, Token};
 pub use resilience::{Failover, Hold, Outlier, Park, Queue, RetryBudget};
@@ -78,6 +80,13 @@ pub struct Config {
     /// Why: only you know them.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub service: BTreeMap<Name, Service>,
+    /// Whom the names of `dns` and `srv` are asked of.
+    ///
+    /// Default: none (the servers of `/etc/resolv.conf`). Range: one table. Reload: live.
+    ///
+    /// Why: what everything else on the machine asks is mostly right.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dns: Option<Dns>,
     /// Which requests go where. The first route that matches decides, in the order of the file.
     ///
     /// Default: none (a lone service takes every request; several services need routes). Range: `0` to `5000` routes.

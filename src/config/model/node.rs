@@ -1,13 +1,16 @@
 //! `[admin]`, `[api]` and `[token.NAME]`: the node's own HTTP servers and who may call them; `[store]`: what it keeps. What the scopes allow is
 //! decided by the `console` crate; here is the closed list of their names.
 
+use std::borrow::Cow;
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use console::token;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::scalar::{BareHost, Listen, StoredHash};
+use super::scalar::{BareHost, Listen, Name, StoredHash};
 
 /// The console, the operator API, `/livez`, `/readyz` and `/metrics`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -82,32 +85,109 @@ pub struct Token {
     pub hash: StoredHash,
     /// What it may do. No scope implies another.
     ///
-    /// Default: none (required). Range: `1` to `16` of `operator` and `services:read`. Reload: live.
+    /// Default: none (required). Range: `1` to `16` of `operator`, `services:read`, `register:SERVICE` and `register:*`. Reload: live.
     ///
     /// Why: a token should open what its holder needs and nothing else.
     pub scopes: Vec<Scope>,
 }
 
 /// What a token may do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Scope {
     /// Everything on the admin address.
-    #[serde(rename = "operator")]
     Operator,
     /// Read the state of services through the API.
-    #[serde(rename = "services:read")]
     ServicesRead,
+    /// Register endpoints of this service through the API; `None`: of every service.
+    Register(Option<Name>),
 }
 
 impl Scope {
-    /// Every scope, as it is written.
-    pub const NAMES: [&str; 2] = [console::token::OPERATOR, console::token::SERVICES_READ];
-
-    /// As it is written.
-    pub fn name(self) -> &'static str {
-        match self {
-            Scope::Operator => console::token::OPERATOR,
-            Scope::ServicesRead => console::token::SERVICES_READ,
+    /// Takes a text that is right.
+    ///
+    /// # Errors
+    /// What is wrong with it, and what to write.
+    pub fn parse(text: &str) -> Result<Scope, String> {
+        let written = text.strip_prefix(token::REGISTER);
+        match (text, written) {
+            (token::OPERATOR, _) => Ok(Scope::Operator),
+            (token::SERVICES_READ, _) => Ok(Scope::ServicesRead),
+            (_, Some(token::ANY_SERVICE)) => Ok(Scope::Register(None)),
+            (_, Some(service)) => Name::parse(service).map(|name| Scope::Register(Some(name))),
+            _ => {
+                let shown = crate::config::shape::cut(text);
+                let known = [token::OPERATOR, token::SERVICES_READ, token::REGISTER];
+                let why = match crate::config::shape::nearest(text, known.into_iter()) {
+                    Some(token::REGISTER) => "write `register:SERVICE`, or `register:*` for every service".to_owned(),
+                    Some(near) => format!("write `{near}`, if that was meant"),
+                    None => "write `operator`, `services:read`, `register:SERVICE` or `register:*`".to_owned(),
+                };
+                Err(format!("`{shown}` is not a scope: {why}"))
+            }
         }
+    }
+
+    /// Whether it counts at the API and not at the console.
+    pub const fn is_for_api(&self) -> bool {
+        !matches!(self, Scope::Operator)
+    }
+
+    /// Whether it lets endpoints of `service` register.
+    pub fn registers(&self, service: &Name) -> bool {
+        matches!(self, Scope::Register(name) if name.as_ref().is_none_or(|name| name == service))
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Scope::Operator => f.write_str(token::OPERATOR),
+            Scope::ServicesRead => f.write_str(token::SERVICES_READ),
+            Scope::Register(None) => write!(f, "{}{}", token::REGISTER, token::ANY_SERVICE),
+            Scope::Register(Some(name)) => write!(f, "{}{name}", token::REGISTER),
+        }
+    }
+}
+
+impl Serialize for Scope {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Scope {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Scope, D::Error> {
+        // A visitor, so that an error is about this scope and not about the list around it.
+        struct Text;
+        impl serde::de::Visitor<'_> for Text {
+            type Value = Scope;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a scope such as \"operator\" or \"register:shop\"")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Scope, E> {
+                Scope::parse(text).map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_str(Text)
+    }
+}
+
+impl JsonSchema for Scope {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Scope".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "format": "evenkeel-scope",
+            "x-expected": "a scope such as \"operator\" or \"register:shop\"",
+        })
     }
 }

@@ -166,6 +166,44 @@ impl Endpoint {
 }
 
 text!(
+    /// A name that DNS knows, and a port: `shop.internal:8080`. A dot at the end of the name keeps search domains away.
+    HostAndPort, "evenkeel-host-and-port", "a name and port such as \"shop.internal:8080\"", |text| {
+        let write = |write: &str| Err(format!("`{text}` is not a name to ask DNS for: write {write}"));
+        let Some((host, port)) = text.rsplit_once(':') else {
+            return write(&format!("the port too, such as `{}:8080`", if text.is_empty() { "shop.internal" } else { text }));
+        };
+        if host.parse::<IpAddr>().is_ok() || host.starts_with('[') {
+            return write("a name; an address belongs in `endpoints`");
+        }
+        match is_host(host.strip_suffix('.').unwrap_or(host)) && port.parse::<u16>().is_ok_and(|port| port > 0) {
+            true => Ok(text.to_ascii_lowercase()),
+            false => write("a host name and a port from 1 to 65535, such as `shop.internal:8080`"),
+        }
+    }
+);
+
+impl HostAndPort {
+    /// The name and the port. What cannot be read cannot be here, so the fallback is never taken.
+    pub fn parts(&self) -> (&str, u16) {
+        let (host, port) = self.0.rsplit_once(':').unwrap_or((&self.0, "0"));
+        (host, port.parse().unwrap_or(0))
+    }
+}
+
+text!(
+    /// The name of SRV records: `_http._tcp.shop.internal`. A dot at its end keeps search domains away.
+    SrvName, "evenkeel-srv-name", "a name such as \"_http._tcp.shop.internal\"", |text| {
+        let name = text.strip_suffix('.').unwrap_or(text);
+        match name.starts_with('_') && name.contains("._") && is_host(name) {
+            true => Ok(text.to_ascii_lowercase()),
+            false => Err(format!(
+                "`{text}` is not the name of SRV records: write one such as `_http._tcp.shop.internal`, without a port"
+            )),
+        }
+    }
+);
+
+text!(
     /// A host name, with a port if needed.
     HostName, "evenkeel-host", "a host name such as \"shop.example.com\"", |text| {
         let (host, port) = match text.rsplit_once(':') {

@@ -6,6 +6,7 @@ use kernel::{ByteSize, Span};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::discovery::{HostAndPort, Register, SrvName};
 use super::either::StatusRange;
 use super::resilience::{Failover, Hold, Outlier, Park, Queue, RetryBudget};
 use super::scalar::{CheckPath, HostName};
@@ -17,10 +18,35 @@ use super::text_or_table::{BalanceKind, EndpointEntry};
 pub struct Service {
     /// Where it is: `host:port`, the host being a name or an address (IPv6 in brackets), or a table with weight and tier.
     ///
-    /// Default: none (required). Range: `1` to `1000` endpoints. Reload: live.
+    /// Default: `[]`. Range: `0` to `1000` endpoints. Reload: live.
     ///
-    /// Why: only you know them.
+    /// Why: only you know them; or `dns`, `srv` or `register` does.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub endpoints: Vec<EndpointEntry>,
+    /// A name in DNS whose addresses are endpoints, in addition to `endpoints`: `name:port`. It is asked for again when
+    /// the answer's time to live ends, within a second and an hour; while there is no answer, the last good one counts.
+    ///
+    /// Default: none (no name is asked for). Range: `name:port`. Reload: live.
+    ///
+    /// Why: only you know whether the names in your DNS follow the copies of the service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dns: Option<HostAndPort>,
+    /// A name in DNS whose SRV records are endpoints, in addition: their priority is the tier, their weight the weight.
+    /// Otherwise like `dns`.
+    ///
+    /// Default: none (no records are asked for). Range: `_service._proto.name`. Reload: live.
+    ///
+    /// Why: only you know whether your DNS has such records.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub srv: Option<SrvName>,
+    /// Lets endpoints register themselves through `[api]`, in addition, with a token of the scope `register:NAME`. `{}` is
+    /// enough.
+    ///
+    /// Default: none (no endpoint may register). Range: one table. Reload: live.
+    ///
+    /// Why: whoever may register gets requests, so it is allowed by name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub register: Option<Register>,
     /// Active checks of each endpoint.
     ///
     /// Default: none (an endpoint is judged by what requests meet alone). Range: one table. Reload: live.
@@ -173,6 +199,13 @@ pub struct Service {
     /// Why: an application makes its links from the name under which the client knows it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<HostName>,
+}
+
+impl Service {
+    /// Whether endpoints may come from elsewhere than the list.
+    pub const fn finds_endpoints(&self) -> bool {
+        self.dns.is_some() || self.srv.is_some() || self.register.is_some()
+    }
 }
 
 /// Active checks of a service's endpoints: an HTTP request to `path`, or, with `tcp`, a connection and no more.

@@ -20,7 +20,7 @@ const FIXTURES: &[(&str, &str)] = &[
     ("bad-reference", "@#shop[token.a]\nhash = \"${NOT_SET}\"\nscopes = [\"operator\"]\n"),
     ("unknown-key", "@ports = 1\n#shop"),
     ("wrong-type", "@max_headers = \"100\"\n#shop"),
-    ("missing-key", "@[service.shop]\nhealth = { path = \"/up\" }\n"),
+    ("missing-key", "@#shop[token.a]\nhash = \"${env:GOOD_HASH}\"\n"),
     ("bad-value", "@trusted_proxies = [\"10.0.0.0/33\"]\n#shop"),
     ("out-of-range", "@max_headers = 0\n#shop"),
     ("no-listener", "[gateway]\n#shop"),
@@ -34,6 +34,7 @@ const FIXTURES: &[(&str, &str)] = &[
         "@[service.shop]\nendpoints = [\"10.0.0.1:80\", \"10.0.0.2:80\"]\nhealth = { path = \"/up\", tcp = true }\n",
     ),
     ("budget-ceiling", "@#shopretry_budget = { share = 0.5 }\n"),
+    ("no-endpoints", "@[service.shop]\nhealth = { path = \"/up\" }\n"),
     ("nothing-to-serve", "@"),
     (
         "route-needed",
@@ -126,6 +127,11 @@ const FIXTURES: &[(&str, &str)] = &[
     ),
     ("failover-without-tiers", "@#shopfailover = { fail_back_delay = \"1m\" }\n"),
     ("hash-of-one", "@#tiersbalance = { hash = \"address\" }\n"),
+    ("register-without-api", "@#shopregister = {}\n"),
+    (
+        "scope-without-register",
+        "@[api]\nlisten = \"127.0.0.1:7071\"\n[token.a]\nhash = \"${env:GOOD_HASH}\"\nscopes = [\"register:shop\"]\n#shop",
+    ),
     ("shadowed-route", "@#shop[[route]]\nservice = \"shop\"\n[[route]]\npath = \"/a/*\"\nservice = \"shop\"\n"),
     (
         "allowed-and-denied",
@@ -205,6 +211,7 @@ fn completed(example: &str) -> String {
         "${env:DEPLOY_TOKEN_HASH}",
         "${file:/etc/evenkeel/ops-token-hash}",
         "${file:/etc/evenkeel/dashboard-token-hash}",
+        "${file:/etc/evenkeel/shop-token-hash}",
     ];
     let text = hashes.iter().fold(text, |text, hash| text.replace(hash, "${env:GOOD_HASH}"));
     text.replace("pages/sorry.html", "sorry.html")

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, SystemTime};
 
+use console::registrar::{RegisterError, Registered, Registrar, Wish};
 use console::view::{
     Acted, ActionError, ConfigView, EndpointAction, EndpointView, Node, NodeView, Order, ServiceAction, ServiceView,
     TrafficView,
@@ -20,6 +21,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 pub(crate) const OPERATOR_TOKEN: &str = "evk_operator-token";
+pub(crate) const SHOP_TOKEN: &str = "evk_shop-token";
 pub(crate) const READER_TOKEN: &str = "evk_reader-token";
 
 /// Nothing here takes longer than a moment; a test that waits this long has failed.
@@ -148,6 +150,46 @@ fn said(order: &Order) -> String {
     format!("{:?} by {}{}", order.reason, order.actor, if order.force { ", force" } else { "" })
 }
 
+/// Knows the service `shop`, gives leases of ten seconds, and takes two endpoints.
+#[derive(Debug, Default)]
+pub(crate) struct FakeRegister(Mutex<Vec<(SocketAddr, Wish)>>);
+
+impl FakeRegister {
+    pub(crate) fn wishes(&self) -> Vec<(SocketAddr, Wish)> {
+        self.0.lock().unwrap().clone()
+    }
+
+    fn check(service: &str) -> Result<(), RegisterError> {
+        if service == "shop" { Ok(()) } else { Err(RegisterError::NotTaken(service.to_owned())) }
+    }
+}
+
+impl Registrar for FakeRegister {
+    fn register(&self, service: &str, address: SocketAddr, wish: Wish) -> Result<Registered, RegisterError> {
+        FakeRegister::check(service)?;
+        let mut held = self.0.lock().unwrap();
+        let is_new = held.iter().all(|(known, _)| *known != address);
+        if is_new && held.len() == 2 {
+            return Err(RegisterError::Full("two are enough".to_owned()));
+        }
+        if wish.lease.is_some_and(|lease| lease < Duration::from_secs(1)) {
+            return Err(RegisterError::Refused("too short".to_owned()));
+        }
+        held.retain(|(known, _)| *known != address);
+        held.push((address, wish));
+        let lease = wish.lease.unwrap_or(Duration::from_secs(10));
+        Ok(Registered { is_new, lease, renew_in: lease / 3 })
+    }
+
+    fn withdraw(&self, service: &str, address: SocketAddr) -> Result<bool, RegisterError> {
+        FakeRegister::check(service)?;
+        let mut held = self.0.lock().unwrap();
+        let before = held.len();
+        held.retain(|(known, _)| *known != address);
+        Ok(held.len() < before)
+    }
+}
+
 fn tokens() -> TokenStore {
     let token = |name: &str, text: &str, scope: &str| Token {
         name: name.into(),
@@ -156,6 +198,7 @@ fn tokens() -> TokenStore {
     };
     TokenStore::new(vec![
         token("ops", OPERATOR_TOKEN, console::token::OPERATOR),
+        token("shop", SHOP_TOKEN, "register:shop"),
         token("reader", READER_TOKEN, console::token::SERVICES_READ),
     ])
     .unwrap()
@@ -194,6 +237,7 @@ impl Admin {
 pub(crate) struct Api {
     pub(crate) addr: SocketAddr,
     pub(crate) server: ApiServer,
+    pub(crate) register: Arc<FakeRegister>,
     pub(crate) trigger: DrainTrigger,
     pub(crate) serving: JoinHandle<()>,
 }
@@ -201,12 +245,13 @@ pub(crate) struct Api {
 impl Api {
     pub(crate) async fn start() -> Api {
         let vitals = Vitals::new(Arc::new(FakeNode::default()), Clock::manual(SystemTime::UNIX_EPOCH));
-        let server = ApiServer::new(vitals, ApiSettings { tokens: tokens() }, Limits::default());
+        let register = Arc::new(FakeRegister::default());
+        let server = ApiServer::new(vitals, register.clone(), ApiSettings { tokens: tokens() }, Limits::default());
         let (trigger, drain) = DrainTrigger::new();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let serving = tokio::spawn(server.clone().serve(listener, drain));
-        Api { addr, server, trigger, serving }
+        Api { addr, server, register, trigger, serving }
     }
 }
 
