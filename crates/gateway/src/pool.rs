@@ -23,7 +23,6 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use kernel::Moment;
-use policy::keepalive;
 use socket2::SockRef;
 use tokio::net::TcpStream;
 
@@ -120,7 +119,7 @@ impl Pool {
                 continue;
             }
             let limit = endpoint.idle_limit(service.idle_timeout, conn.announced);
-            if keepalive::may_reuse(now.since(conn.since), limit, reuse == Reuse::Any) {
+            if endpoint.may_reuse(now.since(conn.since), limit, reuse == Reuse::Any, now) {
                 found = list.pop();
             }
             // Those below are older: they will not do either, and the sweep closes them in time.
@@ -369,8 +368,9 @@ impl Core {
             Some(Grant::Connection(Spare { io, slot, since, announced })) => {
                 let io = TcpStream::from_std(io).map_err(AcquireError::Connect)?;
                 let limit = endpoint.idle_limit(service.idle_timeout, announced);
-                let idled = self.clock().now().since(since);
-                let fresh = keepalive::may_reuse(idled, limit, reuse == Reuse::Any);
+                let now = self.clock().now();
+                let idled = now.since(since);
+                let fresh = endpoint.may_reuse(idled, limit, reuse == Reuse::Any, now);
                 let quiet = is_quiet_now(&io);
                 if reuse == Reuse::Never || !fresh || !quiet {
                     return Ok(Err(slot));

@@ -13,7 +13,7 @@ use std::time::Duration;
 use kernel::metrics::{Cell64, Latency, LatencySum, Sharded};
 use kernel::{Clock, Moment};
 use policy::balance;
-use policy::keepalive::IdleMemory;
+use policy::keepalive::{self, IdleMemory};
 use policy::latency::{self, BUCKETS};
 use policy::outlier::Totals;
 
@@ -99,6 +99,8 @@ pub(crate) struct EndpointState {
     memory: Mutex<IdleMemory>,
     /// The same as one number for the hot path: nanoseconds; `u64::MAX`: nothing seen.
     learned_idle: AtomicU64,
+    /// Until then it may close any idle connection, for what is known; nanoseconds.
+    unsure_until: AtomicU64,
 }
 
 /// Good answers of an endpoint on one worker.
@@ -203,6 +205,7 @@ impl EndpointState {
             typical_us: AtomicU64::new(0),
             memory: Mutex::default(),
             learned_idle: AtomicU64::new(u64::MAX),
+            unsure_until: AtomicU64::new(0),
         }
     }
 
@@ -287,10 +290,17 @@ impl EndpointState {
         configured.min(learned).min(announced.unwrap_or(Duration::MAX))
     }
 
+    /// Whether a connection that has idled for `idle_for` may be used again.
+    pub(crate) fn may_reuse(&self, idle_for: Duration, limit: Duration, safe: bool, now: Moment) -> bool {
+        let sure = safe || self.unsure_until.load(Ordering::Relaxed) <= now.as_nanos();
+        sure && keepalive::may_reuse(idle_for, limit, safe)
+    }
+
     /// The endpoint closed a connection that had been idle for `idle_for`.
     pub(crate) fn saw_idle_close(&self, idle_for: Duration, now: Moment) {
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         memory.observe_close(idle_for, now);
+        self.unsure_until.store(memory.unsure_until().as_nanos(), Ordering::Relaxed);
         self.publish_idle_limit(&memory, now);
     }
 

@@ -43,6 +43,9 @@ pub const SCATTER: Duration = Duration::from_secs(1);
 pub const BURST: u32 = 3;
 /// A doubted time doubles with each of these: a misread restart of a busy service is forgotten in minutes.
 pub const DOUBT: Duration = Duration::from_secs(30);
+/// After a close that nothing explains, requests that cannot be repeated keep off kept connections for this long: twice
+/// the time in which closes count as one event.
+pub const UNSURE: Duration = Duration::from_secs(2);
 /// How much of the time before the expected close is left alone when a request cannot be repeated: the endpoint's clock
 /// began to run up to a round trip before ours, and the request still has to arrive; a lost packet costs up to a second
 /// (RFC 6298, 2.4).
@@ -65,6 +68,8 @@ pub struct IdleMemory {
     restarted: Option<Moment>,
     /// The latest closes that came together.
     burst: Burst,
+    /// When the endpoint last closed a connection at an age at which it was not known to.
+    unexplained: Option<Moment>,
 }
 
 /// Closes that came together, each within [`TOGETHER`] of the first.
@@ -92,6 +97,9 @@ impl IdleMemory {
     /// The endpoint closed a connection that had been idle for `idle_for`.
     pub fn observe_close(&mut self, idle_for: Duration, now: Moment) {
         self.burst.observe(idle_for, now);
+        if !self.learned.is_some_and(|known| is_about(idle_for, known.idle)) {
+            self.unexplained = Some(now);
+        }
         let in_restart = self.restarted.is_some_and(|at| now.since(at) < TOGETHER);
         if idle_for < YOUNGEST || in_restart {
             return;
@@ -117,6 +125,12 @@ impl IdleMemory {
     /// How long an idle connection may be kept: the least of what is configured, announced and learned.
     pub fn limit(&self, configured: Duration, announced: Option<Duration>, now: Moment) -> Duration {
         limit(configured, announced, self.learned.map(|learned| grown(learned, now)))
+    }
+
+    /// Until when a request that cannot be repeated takes a new connection: for [`UNSURE`] after a close that what was
+    /// learned does not explain. A new timeout shows itself by then, and a restart has ended.
+    pub fn unsure_until(&self) -> Moment {
+        self.unexplained.map_or(Moment::ZERO, |at| at + UNSURE)
     }
 
     /// What was learned, if anything.
@@ -273,6 +287,20 @@ mod tests {
         let mut memory = after(&[(S(5), T(10)), (S(5), T(20))]);
         restart.iter().for_each(|(idle, at)| memory.observe_close(*idle, *at));
         assert_eq!(memory.learned(), Some(Learned { idle: S(5), at: T(20), confirmed: true }));
+    }
+
+    #[test]
+    fn a_close_that_nothing_explains_makes_unsure_for_a_while() {
+        assert_eq!(IdleMemory::default().unsure_until(), Moment::ZERO);
+        // The first of its kind, another of the same, a much younger one, and the same in a restart.
+        for (closes, until) in [
+            (vec![(S(5), T(10))], T(12)),
+            (vec![(S(5), T(10)), (MS(5100), T(20))], T(12)),
+            (vec![(S(5), T(10)), (MS(50), T(20))], T(22)),
+            (vec![(MS(1200), T(10)), (MS(50), T(10) + MS(50)), (MS(51), T(10) + MS(90))], T(12) + MS(90)),
+        ] {
+            assert_eq!(after(&closes).unsure_until(), until, "{closes:?}");
+        }
     }
 
     #[test]

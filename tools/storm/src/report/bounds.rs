@@ -85,8 +85,8 @@ const BOUNDS: &[(&str, Figure, Limit)] = &[
     ("13b-refusing-600", Amplification, AtMost(1.25)),
     ("13b-refusing-600", ServedOfCapacity, AtLeast(97.0)),
     ("18-errors-60", SuccessDuring, AtLeast(40.0)),
-    // A second of 500 requests has a standard deviation of 2.2; with a budget of 20 % the mean is 47 at least.
-    ("18-errors-60", WorstSecondDuring, AtLeast(40.0)),
+    // Without a second try 40 % of a second's 500 requests succeed, with a standard deviation of 2.2: three below that.
+    ("18-errors-60", WorstSecondDuring, AtLeast(33.4)),
     ("18-errors-60", FewestHealthy, AtLeast(1.0)),
     ("18-errors-60", UnhealthyAtEnd, AtMost(0.0)),
     ("19-drip", DripFirstByte, AtMost(150.0)),
