@@ -13,6 +13,7 @@ mod cli;
 mod config_errors;
 mod demo;
 mod discovery;
+mod failover;
 mod metrics;
 mod operate;
 mod reload;

@@ -15,6 +15,8 @@ use tokio::sync::oneshot;
 /// The line of one service.
 #[derive(Debug)]
 pub(crate) struct Gate {
+    /// Requests that one endpoint works on at a time; 0: no limit.
+    per_endpoint: AtomicU32,
     waiting: AtomicU32,
     line: Mutex<gate::Gate<oneshot::Sender<()>>>,
 }
@@ -31,10 +33,12 @@ pub(crate) struct Waiter<'a> {
 
 impl Gate {
     pub(crate) fn new(rule: &GateRule) -> Gate {
-        Gate { waiting: AtomicU32::new(0), line: Mutex::new(gate::Gate::new(rule.max_queue)) }
+        let per_endpoint = AtomicU32::new(rule.per_endpoint.unwrap_or(0));
+        Gate { per_endpoint, waiting: AtomicU32::new(0), line: Mutex::new(gate::Gate::new(rule.max_queue)) }
     }
 
     pub(crate) fn set_rule(&self, rule: &GateRule) {
+        self.per_endpoint.store(rule.per_endpoint.unwrap_or(0), Ordering::Relaxed);
         self.lock().set_max_queue(rule.max_queue);
     }
 
@@ -74,6 +78,17 @@ impl Gate {
             }
         }
         self.publish(&line);
+    }
+
+    /// Wakes as many as find room at endpoints that work on so many requests each: limits and endpoints change, and then
+    /// nobody leaves who would wake them.
+    pub(crate) fn fill(&self, in_flight: impl Iterator<Item = u32>, now: Moment) {
+        let limit = self.per_endpoint.load(Ordering::Relaxed);
+        let room = |n: u32| if limit == 0 { u32::MAX } else { limit.saturating_sub(n) };
+        let all = in_flight.map(room).fold(0, u32::saturating_add);
+        for _ in 0..all.min(self.waiting()) {
+            self.let_in(now);
+        }
     }
 
     fn publish(&self, line: &gate::Gate<oneshot::Sender<()>>) {

@@ -218,10 +218,6 @@ impl ServiceState {
             }
         }
         self.update_tiers(now);
-        // Who waits may find an endpoint that has come back.
-        if self.gate.waiting() > 0 {
-            self.gate.let_in(now);
-        }
     }
 
     /// An attempt failed through the endpoint's fault.
@@ -290,7 +286,9 @@ impl ServiceState {
             self.update_tiers(now);
         }
         if self.gate.waiting() > 0 {
-            self.gate.let_in(now);
+            // Who waits may find an endpoint that has come back, or room under another limit.
+            let usable = members.iter().filter(|e| e.is_usable());
+            self.gate.fill(usable.map(|e| e.in_flight.load(Ordering::SeqCst)), now);
         }
     }
 

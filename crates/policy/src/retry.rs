@@ -161,23 +161,6 @@ pub enum Why {
     Budget,
 }
 
-/// What becomes of a request whose connection ended, and why.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StaleVerdict {
-    /// It is sent again, on a fresh connection.
-    Retry,
-    /// The connection was fresh: this is no stale connection.
-    NotReused,
-    /// The answer had begun.
-    AnswerBegun,
-    /// It was sent again once already.
-    AlreadyRetried,
-    /// It is not idempotent and some of it was sent.
-    NotIdempotent,
-    /// Part of its body is gone.
-    NotReplayable,
-}
-
 impl Why {
     /// All of them, in the order of the declaration.
     pub const ALL: [Why; 8] = [
@@ -267,44 +250,6 @@ pub fn stale_race(reused: bool, idled: Duration, shortest_idle_close: Option<Dur
 #[inline]
 pub fn is_idempotent(method: &[u8]) -> bool {
     matches!(method, b"GET" | b"HEAD" | b"PUT" | b"DELETE" | b"OPTIONS" | b"TRACE")
-}
-
-/// What becomes of a request whose connection ended before its answer was complete. `bytes_sent` and `bytes_received`
-/// count this request's bytes on this connection; `replayable`: whatever of the body was taken from the client is still
-/// at hand.
-pub fn stale_verdict(
-    method: &[u8],
-    reused: bool,
-    bytes_sent: u64,
-    bytes_received: u64,
-    replayable: bool,
-    already_retried: bool,
-) -> StaleVerdict {
-    if !reused {
-        StaleVerdict::NotReused
-    } else if bytes_received > 0 {
-        StaleVerdict::AnswerBegun
-    } else if already_retried {
-        StaleVerdict::AlreadyRetried
-    } else if bytes_sent > 0 && !is_idempotent(method) {
-        StaleVerdict::NotIdempotent
-    } else if !replayable {
-        StaleVerdict::NotReplayable
-    } else {
-        StaleVerdict::Retry
-    }
-}
-
-/// Whether [`stale_verdict`] is to send it again.
-pub fn stale_connection(
-    method: &[u8],
-    reused: bool,
-    bytes_sent: u64,
-    bytes_received: u64,
-    replayable: bool,
-    already_retried: bool,
-) -> bool {
-    stale_verdict(method, reused, bytes_sent, bytes_received, replayable, already_retried) == StaleVerdict::Retry
 }
 
 #[cfg(test)]

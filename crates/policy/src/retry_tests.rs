@@ -16,25 +16,6 @@ fn idempotent_methods_are_those_of_rfc_9110() {
     }
 }
 
-#[test]
-fn only_a_reused_silent_connection_is_retried_and_only_once() {
-    use StaleVerdict::*;
-    for (method, reused, sent, received, replayable, again, verdict) in [
-        ("GET", true, 80, 0, true, false, Retry),
-        ("POST", true, 0, 0, true, false, Retry),
-        ("GET", false, 80, 0, true, false, NotReused),
-        ("GET", true, 80, 1, true, false, AnswerBegun),
-        ("GET", true, 80, 0, true, true, AlreadyRetried),
-        ("POST", true, 1, 0, true, false, NotIdempotent),
-        ("PUT", true, 80, 0, false, false, NotReplayable),
-        ("POST", true, 0, 0, false, false, NotReplayable),
-    ] {
-        let args = (method.as_bytes(), reused, sent, received, replayable, again);
-        assert_eq!(stale_verdict(args.0, args.1, args.2, args.3, args.4, args.5), verdict, "{args:?}");
-        assert_eq!(stale_connection(args.0, args.1, args.2, args.3, args.4, args.5), verdict == Retry, "{args:?}");
-    }
-}
-
 /// A GET that met a 503 at the first of three endpoints.
 const GET: Asked = Asked {
     outcome: Outcome::Status(503),

@@ -1,0 +1,315 @@
+//! What follows when a try has failed, has been answered, or is silent: what it says of its endpoint, and whether, where
+//! and when the request is sent again. `policy::retry` decides, and the service's budget pays.
+
+use std::time::Duration;
+
+use kernel::Moment;
+use policy::balance::{Fleet, Standing};
+use policy::budget::Spend;
+use policy::outlier::Failure as Blame;
+use policy::retry::{self, Again, Asked, Outcome, Why};
+
+use crate::h1::{AnswerFraming, Name};
+use crate::pool::{AcquireError, Reuse};
+use crate::request::{End, Failure, Serving};
+use crate::sending::{Begun, Course, Next};
+use crate::state::{NO_ANSWER, class_of};
+use crate::tries::{Cause, Fault, Over, Try};
+
+/// `Retry-After` of an endpoint is heeded up to this long: it may be meant for one client only.
+const REST_MAX: Duration = Duration::from_secs(30);
+
+impl<'a> Serving<'a> {
+    /// An endpoint is silent: a second try beside the first, where that is allowed.
+    pub(crate) fn hedge(&mut self, course: &mut Course<'a>) {
+        let rule = &course.service.retry;
+        let safe = self.facts.idempotent && course.replayable;
+        // With nobody to turn to who is better, the one that has the request is as good as any.
+        let now = self.core.clock().now();
+        let fleet = course.candidates(None, now);
+        if !(0..fleet.len()).any(|i| !fleet.tried(i) && fleet.standing(i) == Standing::Good) {
+            return;
+        }
+        // One is under way and counts too.
+        if !rule.hedge || !safe || course.hedged || course.tries.len() != 1 || course.attempts + 1 >= rule.attempts {
+            return;
+        }
+        if course.state.spend(false, now) != Spend::Granted {
+            self.refused(course, Why::Budget);
+            return;
+        }
+        course.hedged = true;
+        let next = Next { cause: Cause::Silence, charged: true, same: false, only: None };
+        if !matches!(self.begin(course, next), Begun::Yes) {
+            course.state.settle(false, now);
+        }
+    }
+
+    fn refused(&self, course: &Course<'_>, why: Why) {
+        course.state.tries.shard(self.core.index).refused[why as usize].inc();
+    }
+
+    /// A try has failed: what it says of its endpoint, and whether there is another.
+    pub(crate) async fn failed(&mut self, course: &mut Course<'a>, i: usize, fault: Fault) -> Result<(), Failure> {
+        let core = self.core;
+        let now = core.clock().now();
+        let one = course.tries.take(i);
+        self.end_attempt(one.endpoint, NO_ANSWER);
+        if let Fault::NoConnection(error) = &fault {
+            match error {
+                AcquireError::Connect(_) | AcquireError::ConnectTimeout(_) => {}
+                AcquireError::Deadline => return Err(self.over(course, Over::Timeout)),
+                AcquireError::Saturated if course.tries.is_empty() => {
+                    return Err(self.fault(fault, course.upload.is_done()));
+                }
+                AcquireError::Saturated => {}
+            }
+        }
+        let unsent = self.is_unsent(course, &one, &fault);
+        let race = self.is_stale_race(&one, &fault, now);
+        let outcome = self.blame(course, &one, &fault, race, now);
+        if one.charged {
+            course.state.settle(false, now);
+        }
+        let (at, method_safe) = (one.at, self.facts.idempotent);
+        self.scratch.response = one.into_conn().1;
+        if !course.tries.is_empty() {
+            return Ok(());
+        }
+        let asked = Asked {
+            outcome,
+            idempotent: method_safe,
+            replayable: course.replayable || course.upload.has_not_begun(),
+            unsent,
+            stale_race: race,
+            free_used: course.free_used,
+            attempts: course.attempts,
+            untried: course.untried(now),
+            fleet_in_trouble: course.in_trouble(now),
+            left: course.until.since(now),
+            retry_after: None,
+        };
+        match self.again(course, &asked, at, now).await {
+            Ok(true) => Ok(()),
+            Ok(false) if outcome == Outcome::ConnectFailed && !course.sent => self.park(course, fault).await,
+            Ok(false) => Err(self.fault(fault, course.upload.is_done())),
+            Err(over) => Err(self.over(course, over)),
+        }
+    }
+
+    /// Whether it is proven that no byte of the request reached an endpoint.
+    fn is_unsent(&self, course: &mut Course<'a>, one: &Try<'_>, fault: &Fault) -> bool {
+        let none = matches!(fault, Fault::NoConnection(_)) || (one.sent == 0 && course.upload.has_not_begun());
+        if !none {
+            course.sent = true;
+        }
+        none && !course.sent
+    }
+
+    /// Whether the endpoint closed the connection for being idle at the very moment when it was used again.
+    fn is_stale_race(&self, one: &Try<'_>, fault: &Fault, now: Moment) -> bool {
+        if !matches!(fault, Fault::Closed { silent: true }) || !one.reused {
+            return false;
+        }
+        let memory = one.endpoint.idle_memory();
+        let idled = one.conn().map_or(Duration::ZERO, |c| c.idled);
+        retry::stale_race(true, idled, memory.shortest(), memory.in_mass_close(now))
+    }
+
+    /// Tells the judge what the endpoint is to blame for.
+    fn blame(&self, course: &mut Course<'a>, one: &Try<'a>, fault: &Fault, race: bool, now: Moment) -> Outcome {
+        let (outcome, blame) = match fault {
+            Fault::NoConnection(AcquireError::ConnectTimeout(_)) => {
+                (Outcome::ConnectFailed, Some(Blame::ConnectTimeout))
+            }
+            Fault::NoConnection(AcquireError::Connect(_)) => (Outcome::ConnectFailed, Some(Blame::Refused)),
+            Fault::NoConnection(_) => (Outcome::ConnectFailed, None),
+            Fault::Closed { silent: true } => (Outcome::Closed, (!race).then_some(Blame::Closed)),
+            Fault::Closed { silent: false } | Fault::Truncated | Fault::Malformed(_) => {
+                (Outcome::Broken, Some(Blame::Broken))
+            }
+            Fault::TryTimeout => (Outcome::TimedOut, Some(Blame::Silent)),
+        };
+        if outcome == Outcome::ConnectFailed {
+            course.unreached += 1;
+        } else {
+            course.attempts += 1;
+        }
+        if !matches!(fault, Fault::NoConnection(_) | Fault::TryTimeout) {
+            one.endpoint.hear(now);
+        }
+        if let Some(blame) = blame.filter(|_| one.speaks()) {
+            course.state.failed(one.endpoint, blame, now);
+        }
+        outcome
+    }
+
+    /// Begins another try if that is allowed and can be paid for. False: it is not.
+    async fn again(&mut self, course: &mut Course<'a>, asked: &Asked, at: usize, now: Moment) -> Result<bool, Over> {
+        let again = retry::again(&course.service.retry, asked, &mut self.core.entropy.borrow_mut());
+        let (wait, charged, same) = match again {
+            Again::No(why) => {
+                self.refused(course, why);
+                return Ok(false);
+            }
+            Again::Now { charged, same } => (Duration::ZERO, charged, same),
+            Again::After { wait, charged, same } => (wait, charged, same),
+        };
+        if charged && !self.pay(course, course.attempts == 1, now).await? {
+            self.refused(course, Why::Budget);
+            return Ok(false);
+        }
+        if !wait.is_zero() {
+            self.pause(course.until.min(self.core.clock().now() + wait)).await?;
+        }
+        let mut next = Next { cause: cause_of(asked), charged, same, only: None };
+        if asked.stale_race && !asked.free_used {
+            // The same endpoint, on a new connection: it did nothing wrong.
+            course.free_used = true;
+            course.reuse = Reuse::Never;
+            next.only = Some(at);
+            self.core.commons_links(&course.endpoints[at]).stale_retries.inc();
+        }
+        let begun = matches!(self.begin(course, next), Begun::Yes);
+        if !begun && charged {
+            course.state.settle(false, now);
+        }
+        Ok(begun)
+    }
+
+    /// Pays for a second try out of the budget, which may ask for a pause first.
+    async fn pay(&mut self, course: &Course<'a>, first_failed: bool, now: Moment) -> Result<bool, Over> {
+        let wait = match course.state.spend(first_failed, now) {
+            Spend::Granted => return Ok(true),
+            Spend::Refused => return Ok(false),
+            Spend::After(wait) => wait,
+        };
+        if now + wait >= course.until {
+            return Ok(false);
+        }
+        self.pause(now + wait).await?;
+        Ok(course.state.spend(false, self.core.clock().now()) == Spend::Granted)
+    }
+
+    /// A final answer has come. `None`: it is not passed on, another try is under way.
+    pub(crate) async fn answered(&mut self, course: &mut Course<'a>, i: usize) -> Result<Option<End>, Failure> {
+        let core = self.core;
+        let now = core.clock().now();
+        let mut one = course.tries.take(i);
+        let status = one.parser.head().status;
+        (course.sent, course.attempts) = (true, course.attempts + 1);
+        self.reused = one.reused;
+        if one.refused {
+            // It answered without having read the request: nothing more is sent to it.
+            course.upload.abandon();
+        }
+        let was_suspect = one.endpoint.is_suspect();
+        one.endpoint.hear(now);
+        let failing = matches!(status, 500 | 502..=504);
+        let speaks = one.speaks();
+        if failing && speaks {
+            course.state.failed(one.endpoint, Blame::Status(status), now);
+        } else if !failing {
+            let us = u64::try_from(now.since(one.sent_at()).as_micros()).unwrap_or(u64::MAX);
+            course.state.succeeded(one.endpoint, core.index, us, speaks, now);
+        }
+        if was_suspect && one.endpoint.is_suspect() {
+            course.state.heard(one.endpoint, now);
+        }
+        if one.charged {
+            course.state.settle(!failing, now);
+        }
+        if matches!(status, 502..=504) && self.goes_on(course, &one, status, now).await? {
+            self.end_attempt(one.endpoint, class_of(status));
+            self.dispose(course, one);
+            return Ok(None);
+        }
+        one.end_trial();
+        for loser in course.tries.drain().collect::<Vec<_>>() {
+            self.lose(course, loser, false, now);
+        }
+        let endpoint = one.endpoint;
+        self.endpoint = Some(endpoint);
+        let (conn, parser) = one.into_conn();
+        self.scratch.response = parser;
+        let Some(conn) = conn else { return Err(self.unreachable("its connection is gone")) };
+        Ok(Some(self.answer(course, endpoint, conn, now).await))
+    }
+
+    /// Whether an answer of 502, 503 or 504 is let go because another try is, or now gets, under way.
+    async fn goes_on(
+        &mut self,
+        course: &mut Course<'a>,
+        one: &Try<'a>,
+        status: u16,
+        now: Moment,
+    ) -> Result<bool, Failure> {
+        let retry_after = retry_after(one);
+        if let Some(rest) = retry_after {
+            one.endpoint.rest(rest.min(REST_MAX), now);
+        }
+        if !course.tries.is_empty() {
+            return Ok(true);
+        }
+        let asked = Asked {
+            outcome: Outcome::Status(status),
+            idempotent: self.facts.idempotent,
+            replayable: course.replayable,
+            unsent: false,
+            stale_race: false,
+            free_used: course.free_used,
+            attempts: course.attempts,
+            untried: course.untried(now),
+            fleet_in_trouble: course.in_trouble(now),
+            left: course.until.since(now),
+            retry_after,
+        };
+        match self.again(course, &asked, one.at, now).await {
+            Ok(begun) => Ok(begun),
+            Err(over) => Err(self.over(course, over)),
+        }
+    }
+
+    /// Lets an answer go. If all of it is there, its connection is kept.
+    fn dispose(&mut self, course: &Course<'a>, one: Try<'a>) {
+        let (conn, parser) = one.into_conn();
+        if let Some(mut conn) = conn
+            && let Some(buf) = conn.buf.as_mut()
+        {
+            let head = parser.head();
+            let body = match head.framing {
+                AnswerFraming::None => Some(0),
+                AnswerFraming::Length(n) => Some(n),
+                _ => None,
+            };
+            let whole = body.map(|n| n.saturating_add(head.length as u64));
+            if head.keep_alive && whole == Some(buf.len() as u64) {
+                buf.consume(buf.len());
+                self.core.pool.release(self.core, course.service, conn);
+            } else if let Some(buf) = conn.buf.take() {
+                self.core.buffers.give(buf);
+            }
+        }
+        self.scratch.response = parser;
+    }
+}
+
+/// What makes the try after this one.
+fn cause_of(asked: &Asked) -> Cause {
+    match asked.outcome {
+        _ if asked.stale_race && !asked.free_used => Cause::Stale,
+        Outcome::ConnectFailed => Cause::Connect,
+        Outcome::Closed | Outcome::Broken => Cause::Broken,
+        Outcome::Status(_) => Cause::Status,
+        Outcome::TimedOut => Cause::Slow,
+    }
+}
+
+/// `Retry-After` in seconds (RFC 9110, 10.2.3). A date is not read: clocks differ, and it is seldom sent.
+fn retry_after(one: &Try<'_>) -> Option<Duration> {
+    let buf = one.conn()?.buf.as_ref()?.filled();
+    let lines = &one.parser.head().lines;
+    let line = lines.iter().find(|l| l.kind == Name::Other && l.name.of(buf).eq_ignore_ascii_case(b"retry-after"))?;
+    let text = std::str::from_utf8(line.value.of(buf)).ok()?;
+    text.trim().parse::<u32>().ok().map(|s| Duration::from_secs(u64::from(s)))
+}
