@@ -28,6 +28,7 @@ impl<'a> Serving<'a> {
         course: &mut Course<'a>,
         endpoint: &EndpointState,
         mut conn: UpConn,
+        speaks: bool,
         now: Moment,
     ) -> End {
         let (service, upload) = (course.service, &mut course.upload);
@@ -81,7 +82,9 @@ impl<'a> Serving<'a> {
         if relay.is_broken() {
             self.core.buffers.give(relay.buf);
             self.end_attempt(endpoint, NO_ANSWER);
-            course.state.failed(endpoint, Blame::Broken, now);
+            if speaks {
+                course.state.failed(endpoint, Blame::Broken, now);
+            }
             let next = if upload.is_done() { Next::Keep } else { Next::Linger };
             let detail = "the chunked coding of its body is broken".to_owned();
             return self.fail(Failure { code: ErrorCode::UpstreamMalformed, detail, next }).await;
@@ -102,7 +105,7 @@ impl<'a> Serving<'a> {
             let _reset = socket2::SockRef::from(&self.client.io).set_linger(Some(Duration::ZERO));
         }
         self.end_attempt(endpoint, if relayed == Relayed::Truncated { NO_ANSWER } else { class_of(status) });
-        if matches!(relayed, Relayed::Truncated | Relayed::Stalled) {
+        if speaks && matches!(relayed, Relayed::Truncated | Relayed::Stalled) {
             course.state.failed(endpoint, Blame::Broken, self.core.clock().now());
         }
         let next = match relayed {

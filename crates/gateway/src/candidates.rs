@@ -66,13 +66,20 @@ impl<'a> Course<'a> {
 
     /// Endpoints that the request has not met and that it may be sent to. One that asked to be left alone is none.
     pub(crate) fn untried(&self, now: Moment) -> usize {
-        let fleet = self.candidates(None, now);
+        // So many connections that did not come about are everybody's.
+        if self.unreached >= self.endpoints.len() {
+            return 0;
+        }
+        let fleet = self.candidates(self.state.forced_tier().is_some().then_some(self.tier), now);
+        let dead = |i: usize| matches!(fleet.standing(i), Standing::Dead | Standing::Never);
+        let all_dead = (0..fleet.len()).all(dead);
         let usable = |i: &usize| {
             !fleet.tried(*i)
                 && !self.endpoints[*i].rests(now)
                 && match fleet.standing(*i) {
                     Standing::Never => false,
-                    Standing::Dead => self.service.fail_open,
+                    // Checks can be wrong about all, hardly about some.
+                    Standing::Dead => self.service.fail_open && all_dead,
                     _ => true,
                 }
         };

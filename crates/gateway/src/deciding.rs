@@ -55,6 +55,9 @@ impl<'a> Serving<'a> {
         let now = core.clock().now();
         let one = course.tries.take(i);
         self.end_attempt(one.endpoint, NO_ANSWER);
+        if one.charged {
+            course.state.settle(false, now);
+        }
         if let Fault::NoConnection(error) = &fault {
             match error {
                 AcquireError::Connect(_) | AcquireError::ConnectTimeout(_) => {}
@@ -68,9 +71,6 @@ impl<'a> Serving<'a> {
         let unsent = self.is_unsent(course, &one, &fault);
         let race = self.is_stale_race(&one, &fault, now);
         let outcome = self.blame(course, &one, &fault, race, now);
-        if one.charged {
-            course.state.settle(false, now);
-        }
         let (at, method_safe) = (one.at, self.facts.idempotent);
         self.scratch.response = one.into_conn().1;
         if !course.tries.is_empty() {
@@ -79,7 +79,7 @@ impl<'a> Serving<'a> {
         let asked = Asked {
             outcome,
             idempotent: method_safe,
-            replayable: course.replayable || course.upload.has_not_begun(),
+            replayable: course.replayable || course.upload.is_intact(),
             unsent,
             stale_race: race,
             free_used: course.free_used,
@@ -89,9 +89,17 @@ impl<'a> Serving<'a> {
             left: course.until.since(now),
             retry_after: None,
         };
+        if outcome == Outcome::ConnectFailed && asked.untried == 0 {
+            let safe = unsent || (asked.idempotent && asked.replayable);
+            let may_wait = safe && course.attempts < course.service.retry.attempts;
+            return if may_wait {
+                self.park(course, fault).await
+            } else {
+                Err(self.fault(fault, course.upload.is_done()))
+            };
+        }
         match self.again(course, &asked, at, now).await {
             Ok(true) => Ok(()),
-            Ok(false) if outcome == Outcome::ConnectFailed && !course.sent => self.park(course, fault).await,
             Ok(false) => Err(self.fault(fault, course.upload.is_done())),
             Err(over) => Err(self.over(course, over)),
         }
@@ -99,7 +107,7 @@ impl<'a> Serving<'a> {
 
     /// Whether it is proven that no byte of the request reached an endpoint.
     fn is_unsent(&self, course: &mut Course<'a>, one: &Try<'_>, fault: &Fault) -> bool {
-        let none = matches!(fault, Fault::NoConnection(_)) || (one.sent == 0 && course.upload.has_not_begun());
+        let none = matches!(fault, Fault::NoConnection(_)) || (one.sent == 0 && course.upload.is_intact());
         if !none {
             course.sent = true;
         }
@@ -224,16 +232,18 @@ impl<'a> Serving<'a> {
             self.dispose(course, one);
             return Ok(None);
         }
+        let speaks = one.speaks();
         one.end_trial();
         for loser in course.tries.drain().collect::<Vec<_>>() {
             self.lose(course, loser, false, now);
+            course.state.tries.shard(core.index).cancelled.inc();
         }
         let endpoint = one.endpoint;
         self.endpoint = Some(endpoint);
         let (conn, parser) = one.into_conn();
         self.scratch.response = parser;
         let Some(conn) = conn else { return Err(self.unreachable("its connection is gone")) };
-        Ok(Some(self.answer(course, endpoint, conn, now).await))
+        Ok(Some(self.answer(course, endpoint, conn, speaks, now).await))
     }
 
     /// Whether an answer of 502, 503 or 504 is let go because another try is, or now gets, under way.

@@ -1,9 +1,10 @@
 //! A service's one gate: while every endpoint works on as many requests as it may, requests wait here, in one line with
 //! a bound, for at most the time that the rule gives. `policy::gate` keeps the order; this is who sleeps and who wakes.
 //!
-//! Who leaves an endpoint wakes the first in line, who then chooses among the endpoints anew. Newcomers do not overtake:
-//! while somebody waits they stand in line too. Lost wake-ups are excluded by order: a waiter first stands in line, then
-//! looks for a place once more; who leaves first gives its place back, then looks for waiters.
+//! Who leaves a good endpoint hands its place to the first in line, so that nobody takes it in between; at any other
+//! endpoint, and when endpoints or limits change, who waits is woken to choose anew. Newcomers do not overtake: while
+//! somebody waits they stand in line too. Lost wake-ups are excluded by order: a waiter first stands in line, then looks
+//! for a place once more; who gives a place back does so first, then looks for waiters.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -12,13 +13,15 @@ use kernel::Moment;
 use policy::gate::{self, GateRule, Ticket, Turn};
 use tokio::sync::oneshot;
 
+use crate::service::Place;
+
 /// The line of one service.
 #[derive(Debug)]
 pub(crate) struct Gate {
     /// Requests that one endpoint works on at a time; 0: no limit.
     per_endpoint: AtomicU32,
     waiting: AtomicU32,
-    line: Mutex<gate::Gate<oneshot::Sender<()>>>,
+    line: Mutex<gate::Gate<oneshot::Sender<Option<Place>>>>,
 }
 
 /// A place in the line; leaving it (by drop) is noticed.
@@ -26,7 +29,7 @@ pub(crate) struct Gate {
 pub(crate) struct Waiter<'a> {
     gate: &'a Gate,
     ticket: Ticket,
-    turn: oneshot::Receiver<()>,
+    turn: oneshot::Receiver<Option<Place>>,
     taken: bool,
     now: Moment,
 }
@@ -42,7 +45,7 @@ impl Gate {
         self.lock().set_max_queue(rule.max_queue);
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, gate::Gate<oneshot::Sender<()>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, gate::Gate<oneshot::Sender<Option<Place>>>> {
         self.line.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -63,21 +66,39 @@ impl Gate {
 
     /// Wakes the first in line, if there is one.
     pub(crate) fn let_in(&self, now: Moment) {
+        let _nobody_waits = self.give(None, now);
+    }
+
+    /// Gives a place to the first in line; it comes back if nobody waits.
+    pub(crate) fn hand_over(&self, place: Place, now: Moment) -> Option<Place> {
+        self.give(Some(place), now)
+    }
+
+    fn give(&self, mut place: Option<Place>, now: Moment) -> Option<Place> {
         let mut line = self.lock();
         loop {
             match line.next(now) {
                 // Who has left meanwhile needs no turn.
-                Some(Turn::Go(waiter)) => {
-                    if waiter.send(()).is_ok() {
+                Some(Turn::Go(waiter)) => match waiter.send(place) {
+                    Ok(()) => {
+                        place = None;
                         break;
                     }
-                }
+                    Err(back) => place = back,
+                },
                 // Its own deadline tells it.
                 Some(Turn::Late(_)) => {}
                 None => break,
             }
         }
         self.publish(&line);
+        place
+    }
+
+    /// Whether an endpoint that works on so many requests is at or below its limit.
+    pub(crate) fn is_within(&self, in_flight: u32) -> bool {
+        let limit = self.per_endpoint.load(Ordering::Relaxed);
+        limit == 0 || in_flight <= limit
     }
 
     /// Wakes as many as find room at endpoints that work on so many requests each: limits and endpoints change, and then
@@ -91,19 +112,21 @@ impl Gate {
         }
     }
 
-    fn publish(&self, line: &gate::Gate<oneshot::Sender<()>>) {
+    fn publish(&self, line: &gate::Gate<oneshot::Sender<Option<Place>>>) {
         self.waiting.store(u32::try_from(line.len()).unwrap_or(u32::MAX), Ordering::SeqCst);
     }
 }
 
 impl Waiter<'_> {
-    /// Waits for its turn. Cancel safe: a turn that comes too late goes to the next.
-    pub(crate) async fn turn(&mut self) {
+    /// Waits for its turn: a place, or the word that there may be one. Cancel safe: what comes too late goes to the next.
+    pub(crate) async fn turn(&mut self) -> Option<Place> {
         // The sender is dropped only when the line has found this waiter overdue; its own deadline says the same.
-        if (&mut self.turn).await.is_err() {
-            std::future::pending::<()>().await;
-        }
+        let turn = (&mut self.turn).await;
         self.taken = true;
+        match turn {
+            Ok(place) => place,
+            Err(_) => std::future::pending().await,
+        }
     }
 }
 
@@ -113,8 +136,8 @@ impl Drop for Waiter<'_> {
         let waited = line.leave(self.ticket).is_some();
         self.gate.publish(&line);
         drop(line);
-        // A turn that came and was not taken goes to the next.
-        if !waited && !self.taken && self.turn.try_recv().is_ok() {
+        // What came and was not taken goes to the next: a place does so when it is dropped.
+        if !waited && !self.taken && matches!(self.turn.try_recv(), Ok(None)) {
             self.gate.let_in(self.now);
         }
     }

@@ -2,6 +2,7 @@
 //! any method. While somebody waits, connections to every endpoint are tried each 50 to 100 ms; the first that comes
 //! about lets everybody go on, the one with the least time left first. `policy::park` says who may wait and how long.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,6 +12,7 @@ use kernel::{Clock, Entropy, Moment};
 use policy::park::{self, ParkQueue, ParkRule, ParkTicket};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 
 use crate::service::ServiceState;
 use crate::state::EndpointState;
@@ -116,29 +118,35 @@ impl Drop for Parked<'_> {
     }
 }
 
-/// Tries connections until nobody waits. Runs on the control plane, once for each service at a time.
+/// Tries connections until nobody waits. Runs on the control plane, once for each service at a time. An endpoint that
+/// does not even refuse holds up only itself.
 pub(crate) async fn probe(service: Arc<ServiceState>, clock: Clock, mut entropy: Entropy) {
+    let mut tries = JoinSet::new();
+    let mut tried: HashSet<u32> = HashSet::new();
     while !service.park.is_over() {
-        let began = clock.now();
-        let mut tries = tokio::task::JoinSet::new();
         for endpoint in service.members() {
-            if endpoint.is_forced() {
+            if endpoint.is_forced() || !tried.insert(endpoint.id) {
                 continue;
             }
             tries.spawn(async move {
                 let reached = tokio::time::timeout(PROBE_TIMEOUT, reach(&endpoint.plan.addresses)).await;
-                reached.is_ok_and(|reached| reached).then_some(endpoint)
+                (endpoint, reached.is_ok_and(|reached| reached))
             });
         }
-        let pause = park::probe_delay(&mut entropy);
-        while let Some(tried) = tries.join_next().await {
-            if let Ok(Some(endpoint)) = tried {
-                let endpoint: Arc<EndpointState> = endpoint;
+        let pause = tokio::time::sleep(park::probe_delay(&mut entropy));
+        let mut pause = std::pin::pin!(pause);
+        loop {
+            let ended = tokio::select! {
+                () = &mut pause => break,
+                Some(ended) = tries.join_next() => ended,
+            };
+            let Ok((endpoint, reached)): Result<(Arc<EndpointState>, bool), _> = ended else { continue };
+            tried.remove(&endpoint.id);
+            if reached {
                 service.connected(&endpoint, clock.now());
                 service.park.release(clock.now());
             }
         }
-        tokio::time::sleep(pause.saturating_sub(clock.now().since(began))).await;
     }
 }
 

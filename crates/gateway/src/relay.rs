@@ -236,6 +236,7 @@ impl<'a> Relay<'a> {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(n)) if n > 0 => {
                     self.pace.touch();
+                    conn.slot.endpoint().hear(self.core.clock().now());
                     self.free_early();
                 }
                 Poll::Ready(end) => {

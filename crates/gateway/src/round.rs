@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use kernel::Moment;
+use policy::hold;
 use tokio::io::AsyncWrite;
 
 use crate::buf::{BUFFER_BYTES, Buf};
@@ -42,6 +43,8 @@ pub(crate) struct Round<'r, 'a> {
     pub(crate) may_hold: bool,
     /// The request must be answered by then; counted anew from the end of a streamed body.
     pub(crate) until: &'r mut Moment,
+    /// However long a body takes: the client waits until then.
+    pub(crate) latest: Moment,
     pub(crate) timeout: Duration,
     /// The client waits for 100 (Continue) before it sends its body: it is not slow.
     pub(crate) awaits_continue: &'r mut bool,
@@ -136,7 +139,7 @@ impl Round<'_, '_> {
                     buf.make_room(usize::try_from(length).unwrap_or(usize::MAX).saturating_add(BUFFER_BYTES));
                     match buf.poll_fill(cx, &mut conn.io) {
                         Poll::Pending => return Poll::Pending,
-                        Poll::Ready(Ok(n)) if n > 0 => {}
+                        Poll::Ready(Ok(n)) if n > 0 => one.endpoint.hear(self.core.clock().now()),
                         Poll::Ready(_) => {
                             self.state.tries.shard(self.core.index).held_broken.inc();
                             return self.failed(i, one, Fault::Truncated);
@@ -189,7 +192,7 @@ impl Round<'_, '_> {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Ok(())) => {
                 let now = self.core.clock().now();
-                *self.until = now + self.timeout;
+                *self.until = (now + self.timeout).min(self.latest);
                 // An answer is expected from now on.
                 one.connected(now);
                 if !one.reused {
@@ -225,6 +228,7 @@ impl Round<'_, '_> {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(n)) if n > 0 => {
                     one.starving = None;
+                    one.endpoint.hear(self.core.clock().now());
                     (one.starves_at, one.look_at) = (Moment::MAX, Moment::MAX);
                 }
                 Poll::Ready(end) => {
@@ -252,7 +256,8 @@ impl Round<'_, '_> {
         }
         let Some(bytes) = self.state.hold_bytes(length, rule) else { return false };
         self.state.tries.shard(self.core.index).held.inc();
-        let until = self.core.clock().now() + rule.max_wait;
+        // An answer that has come is passed on rather than given up for want of time.
+        let until = hold::until(rule, self.core.clock().now(), one.until.min(*self.until));
         if let Stage::Waiting(conn) = std::mem::replace(&mut one.stage, Stage::Ended(None)) {
             one.stage = Stage::Holding { conn, until, _bytes: bytes };
         }
@@ -263,7 +268,9 @@ impl Round<'_, '_> {
     fn due(&self) -> Moment {
         let mut at = if self.is_body_coming() { Moment::MAX } else { *self.until };
         for one in self.tries.0.iter().flatten() {
-            at = at.min(one.until);
+            if !self.body_is_coming(one) {
+                at = at.min(one.until);
+            }
             match &one.stage {
                 Stage::Waiting(_) => {
                     if self.body_is_coming(one) {

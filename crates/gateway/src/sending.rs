@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kernel::Moment;
-use policy::balance::{self, Balance, HashKey, Pick, Standing, Want};
+use policy::balance::{self, Balance, Fleet, HashKey, Pick, Standing, Want};
 use policy::outlier::Failure as Blame;
 use policy::request::RequestView;
 
@@ -42,13 +42,15 @@ pub(crate) struct Course<'a> {
     pub(crate) endpoints: &'a [Arc<EndpointState>],
     pub(crate) upload: Upload,
     pub(crate) tries: Tries<'a>,
-    /// Bit per endpoint; those beyond 128 count as untried, and the number of attempts bounds the loop.
+    /// Bit per endpoint; those beyond 128 count as untried, until as many connections failed as there are endpoints.
     pub(crate) tried: u128,
     pub(crate) reuse: Reuse,
     pub(crate) turn: u64,
     pub(crate) hash: Option<u64>,
     pub(crate) tier: u8,
     pub(crate) until: Moment,
+    /// The client waits until then.
+    pub(crate) latest: Moment,
     pub(crate) timeout: Duration,
     /// All of the request is at hand.
     pub(crate) replayable: bool,
@@ -64,6 +66,7 @@ pub(crate) struct Course<'a> {
     pub(crate) hedged: bool,
     /// The end of its time at the gate, and of its time parked, once it has been there.
     pub(crate) gate_until: Option<Moment>,
+    pub(crate) was_queued: bool,
     pub(crate) parked_until: Option<Moment>,
 }
 
@@ -115,9 +118,11 @@ impl<'a> Serving<'a> {
         let index = self.service.unwrap_or_default();
         let max_body = self.route_plan().and_then(|r| r.max_body).unwrap_or(plan.edge.max_body);
         let mut timeout = self.route_plan().and_then(|r| r.timeout).unwrap_or(service.timeout);
-        if let Some(asked) = self.facts.deadline {
-            timeout = timeout.min(asked);
+        let asked = self.facts.deadline.unwrap_or(Duration::MAX);
+        if asked.is_zero() {
+            return Err(self.fault_over(Over::Timeout, self.facts.framing == Framing::None));
         }
+        timeout = timeout.min(asked);
         let streamed = match self.facts.framing {
             Framing::None => false,
             Framing::Length(n) if !self.facts.expects_continue && n <= service.retry.max_replay => {
@@ -142,6 +147,7 @@ impl<'a> Serving<'a> {
             hash: self.hash(service),
             tier: if state.has_tiers() { state.tier(&mut self.core.entropy.borrow_mut()) } else { 0 },
             until: now + timeout,
+            latest: self.facts.started + asked,
             timeout,
             replayable: !streamed,
             awaits_continue: self.facts.expects_continue,
@@ -152,6 +158,7 @@ impl<'a> Serving<'a> {
             free_used: false,
             hedged: false,
             gate_until: None,
+            was_queued: false,
             parked_until: None,
         })
     }
@@ -188,6 +195,19 @@ impl<'a> Serving<'a> {
         }
     }
 
+    /// Begins a try at the endpoint whose place was handed over, if it will do.
+    pub(crate) fn begin_at(&mut self, course: &mut Course<'a>, next: Next, place: Place) -> bool {
+        let now = self.core.clock().now();
+        let fleet = course.candidates(course.state.has_tiers().then_some(course.tier), now);
+        let here = |i: &usize| place.is_at(&course.endpoints[*i]);
+        let Some(at) = (0..fleet.len()).find(here) else { return false };
+        if fleet.tried(at) || fleet.standing(at) != Standing::Good {
+            return false;
+        }
+        self.start(course, at, next, place, None, now);
+        true
+    }
+
     /// Begins a try at an endpoint that will do.
     pub(crate) fn begin(&mut self, course: &mut Course<'a>, next: Next) -> Begun {
         let core = self.core;
@@ -209,10 +229,7 @@ impl<'a> Serving<'a> {
                 _ => None,
             };
             let Some(place) = Place::claim(endpoint, course.service.gate.per_endpoint) else { continue };
-            let mut parser = std::mem::take(&mut self.scratch.response);
-            parser.reset();
-            let (cause, charged, reuse) = (next.cause, next.charged, course.reuse);
-            self.send_to(course, Start { at, cause, charged, place, trial, reuse, parser }, now);
+            self.start(course, at, next, place, trial, now);
             return Begun::Yes;
         }
         Begun::Full
@@ -231,7 +248,7 @@ impl<'a> Serving<'a> {
         };
         let mut entropy = self.core.entropy.borrow_mut();
         let picked = balance::choose(&course.service.balance, &fleet, want, course.turn, &mut entropy);
-        if !matches!(picked, Pick::None) || fleet.tier.is_none() {
+        if !matches!(picked, Pick::None) || fleet.tier.is_none() || course.state.forced_tier().is_some() {
             return picked;
         }
         // The tier has nobody left for this request: any other will do.
@@ -239,8 +256,20 @@ impl<'a> Serving<'a> {
         balance::choose(&course.service.balance, &fleet, want, course.turn, &mut entropy)
     }
 
-    fn send_to(&mut self, course: &mut Course<'a>, start: Start, now: Moment) {
+    fn start(
+        &mut self,
+        course: &mut Course<'a>,
+        at: usize,
+        next: Next,
+        place: Place,
+        trial: Option<Trial>,
+        now: Moment,
+    ) {
         let core = self.core;
+        let mut parser = std::mem::take(&mut self.scratch.response);
+        parser.reset();
+        let (cause, charged, reuse) = (next.cause, next.charged, course.reuse);
+        let start = Start { at, cause, charged, place, trial, reuse, parser };
         let endpoint = &course.endpoints[start.at];
         self.endpoint = Some(endpoint);
         self.attempts += 1;
@@ -278,6 +307,7 @@ impl<'a> Serving<'a> {
             upgrade: self.facts.upgrade,
             may_hold: self.facts.idempotent && course.replayable,
             until: &mut course.until,
+            latest: course.latest,
             timeout: course.timeout,
             awaits_continue: &mut course.awaits_continue,
         }
@@ -350,9 +380,6 @@ impl<'a> Serving<'a> {
         // Silence alone is no proof; that somebody else answered meanwhile, or that all the time passed, is.
         if one.speaks() && one.is_silent(late, now) {
             course.state.failed(one.endpoint, Blame::Silent, now);
-        }
-        if !late {
-            course.state.tries.shard(self.core.index).cancelled.inc();
         }
         let (conn, parser) = one.into_conn();
         if let Some(buf) = conn.and_then(|mut c| c.buf.take()) {

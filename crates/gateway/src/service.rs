@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use kernel::Moment;
 use kernel::metrics::{Cell64, Sharded};
+use policy::balance::Standing;
 use policy::budget::{Budget, Spend};
 use policy::failover::{Failover, Shares, TierState};
 use policy::health;
@@ -77,7 +78,11 @@ pub(crate) struct TryCells {
 
 /// The right to be one of the requests that an endpoint works on; given back when dropped.
 #[derive(Debug)]
-pub(crate) struct Place(Arc<EndpointState>);
+pub(crate) struct Place {
+    endpoint: Arc<EndpointState>,
+    /// False: somebody else accounts for it, and dropping it does nothing.
+    armed: bool,
+}
 
 /// The right to be the one request that tries an endpoint in doubt; given back when dropped.
 #[derive(Debug)]
@@ -103,15 +108,37 @@ impl Place {
                 endpoint.in_flight.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less).ok()?;
             }
         }
-        Some(Place(endpoint.clone()))
+        Some(Place { endpoint: endpoint.clone(), armed: true })
+    }
+
+    /// Whether it is one at this endpoint.
+    pub(crate) fn is_at(&self, endpoint: &Arc<EndpointState>) -> bool {
+        Arc::ptr_eq(&self.endpoint, endpoint)
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::SeqCst);
-        if self.0.gate.waiting() > 0 {
-            self.0.gate.let_in(self.0.clock.now());
+        if !self.armed {
+            return;
+        }
+        let endpoint = &self.endpoint;
+        let gate = &endpoint.gate;
+        if gate.waiting() > 0 {
+            let now = endpoint.clock.now();
+            let good = endpoint.standing(now) == Standing::Good;
+            if good && gate.is_within(endpoint.in_flight.load(Ordering::SeqCst)) {
+                let heir = Place { endpoint: endpoint.clone(), armed: true };
+                match gate.hand_over(heir, now) {
+                    None => return,
+                    Some(mut back) => back.armed = false,
+                }
+            }
+        }
+        endpoint.in_flight.fetch_sub(1, Ordering::SeqCst);
+        // Who came after the look above saw the old count; it gets what is free now.
+        if gate.waiting() > 0 {
+            gate.let_in(endpoint.clock.now());
         }
     }
 }

@@ -36,6 +36,8 @@ pub(crate) const ANSWER_LIMITS: HeadLimits =
     HeadLimits { first_line: 8 * 1024, target: 0, headers: 128 * 1024, lines: 256 };
 /// A try that waits looks at its endpoint at least this far apart; then at steps of a quarter of what it has waited.
 pub(crate) const LOOK_MIN: Duration = Duration::from_millis(25);
+/// As long as nothing is known of an endpoint, a silence shorter than this says nothing of it.
+const LONG: Duration = Duration::from_secs(1);
 /// The first look is no later than this: by then the endpoint may have been found silent by another request.
 const LOOK_FIRST: Duration = Duration::from_millis(50);
 
@@ -304,8 +306,9 @@ impl<'a> Try<'a> {
     /// Whether its silence says something of its endpoint: it is found silent, nothing has come from the endpoint since,
     /// and it has waited for at least half of what is too long. `late`: all of the request's time is up.
     pub(crate) fn is_silent(&self, late: bool, now: Moment) -> bool {
-        let long = self.endpoint.suspect_after().is_some_and(|after| now.since(self.sent_at) >= after / 2);
-        (self.silent || late) && (long || late) && self.endpoint.heard_at() <= self.sent_at
+        let long = self.endpoint.suspect_after().map_or(LONG, |after| after / 2);
+        let waits = matches!(self.stage, Stage::Waiting(_)) && now.since(self.sent_at) >= long;
+        (self.silent || late) && waits && self.endpoint.heard_at() <= self.sent_at
     }
 
     /// When the request was sent, as far as known.

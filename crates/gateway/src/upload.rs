@@ -80,6 +80,11 @@ impl Upload {
         matches!(self.source, Source::Abandoned) || self.is_done()
     }
 
+    /// Whether nothing of it was taken from the client: it can be sent to whomever.
+    pub(crate) fn is_intact(&self) -> bool {
+        self.has_not_begun() && !matches!(self.source, Source::Abandoned)
+    }
+
     /// Whether nothing of it has come from the client yet.
     pub(crate) fn has_not_begun(&self) -> bool {
         self.total == 0 && self.framed.is_empty()

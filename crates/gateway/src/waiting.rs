@@ -29,7 +29,10 @@ impl<'a> Serving<'a> {
             cells.shed.inc();
             return Err(full("its queue is full"));
         };
-        cells.queued.inc();
+        if !course.was_queued {
+            course.was_queued = true;
+            cells.queued.inc();
+        }
         // The place in line is announced: what gets free from here on wakes it. What was free already is looked for, but
         // only by the first in line.
         if state.gate.waiting() == 1
@@ -40,7 +43,10 @@ impl<'a> Serving<'a> {
         let turn = self.meanwhile(until, waiter.turn()).await;
         drop(waiter);
         match turn {
-            Ok(()) => Ok(self.begin(course, next)),
+            Ok(place) => {
+                let begun = place.is_some_and(|place| self.begin_at(course, next, place));
+                Ok(if begun { Begun::Yes } else { self.begin(course, next) })
+            }
             Err(Over::Timeout) => {
                 cells.shed.inc();
                 Err(full("no endpoint got free in time"))
@@ -75,38 +81,35 @@ impl<'a> Serving<'a> {
         }
     }
 
-    /// Nobody could be reached and nothing was sent: waits until somebody can be.
+    /// Nobody can be reached, and the request may be sent to whoever can be first: waits for that, then goes through the
+    /// gate as if it had just come.
     pub(crate) async fn park(&mut self, course: &mut Course<'a>, fault: Fault) -> Result<(), Failure> {
         let core = self.core;
-        loop {
-            let now = core.clock().now();
-            let rule = &course.service.park;
-            let bytes = (self.scratch.out.len() + self.buf.len()) as u64;
-            let Some(wait) = policy::park::wait(rule, course.until.since(now)) else {
-                return Err(self.fault(fault, course.upload.is_done()));
-            };
-            let state = course.state;
-            let park_until = *course.parked_until.get_or_insert(now + wait);
-            let Some((mut parked, first)) = state.park.enter(rule, course.until, bytes) else {
-                return Err(self.fault(fault, course.upload.is_done()));
-            };
+        let now = core.clock().now();
+        let rule = &course.service.park;
+        let state = course.state;
+        let bytes = (self.scratch.out.len() + self.buf.len()) as u64;
+        let wait = policy::park::wait(rule, course.until.since(now));
+        let parked = wait.and_then(|_| state.park.enter(rule, course.until, bytes));
+        let (Some(wait), Some((mut parked, first))) = (wait, parked) else {
+            return Err(self.fault(fault, course.upload.is_done()));
+        };
+        if course.parked_until.is_none() {
             state.tries.shard(core.index).parked.inc();
-            if first {
-                let entropy = Entropy::from_seed(core.entropy.borrow_mut().next_u64());
-                core.commons.control.spawn(park::probe(state.clone(), core.clock().clone(), entropy));
-            }
-            let released = self.meanwhile(park_until.min(course.until), parked.released()).await;
-            drop(parked);
-            match released {
-                Ok(()) => {}
-                Err(Over::Timeout) => return Err(self.fault(fault, course.upload.is_done())),
-                Err(over) => return Err(self.over(course, over)),
-            }
-            (course.tried, course.unreached) = (0, 0);
-            match self.first(course).await {
-                Ok(()) => return Ok(()),
-                Err(failure) => return Err(failure),
-            }
         }
+        let until = *course.parked_until.get_or_insert(now + wait);
+        if first {
+            let entropy = Entropy::from_seed(core.entropy.borrow_mut().next_u64());
+            core.commons.control.spawn(park::probe(state.clone(), core.clock().clone(), entropy));
+        }
+        let released = self.meanwhile(until.min(course.until), parked.released()).await;
+        drop(parked);
+        match released {
+            Ok(()) => {}
+            Err(Over::Timeout) => return Err(self.fault(fault, course.upload.is_done())),
+            Err(over) => return Err(self.over(course, over)),
+        }
+        (course.tried, course.unreached) = (0, 0);
+        self.first(course).await
     }
 }

@@ -201,7 +201,11 @@ impl Budget {
 
     /// Goes on under another rule, as after a reload: what was spent stays, and the share starts at the rule's.
     pub fn set_rule(&mut self, rule: BudgetRule) {
-        self.rule = sound(rule);
+        let rule = sound(rule);
+        if rule == self.rule {
+            return;
+        }
+        self.rule = rule;
         self.share = self.rule.share;
         self.pause = None;
         self.shown = None;
