@@ -21,6 +21,21 @@ use crate::tries::{Fault, Over};
 use crate::tunnel;
 use crate::upload::UploadFault;
 
+/// What is known of the attempt whose answer is passed on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Told {
+    pub(crate) sent_at: Moment,
+    /// It was the one trial of an endpoint in doubt.
+    pub(crate) trial: bool,
+}
+
+impl Told {
+    /// Whether a break says something of the endpoint as it is now: in probation only a trial does.
+    fn speaks(self, endpoint: &EndpointState) -> bool {
+        if endpoint.is_in_probation() { self.trial && self.sent_at >= endpoint.since() } else { true }
+    }
+}
+
 impl<'a> Serving<'a> {
     /// Sends the answer whose head has been parsed.
     pub(crate) async fn answer(
@@ -28,7 +43,7 @@ impl<'a> Serving<'a> {
         course: &mut Course<'a>,
         endpoint: &EndpointState,
         mut conn: UpConn,
-        speaks: bool,
+        told: Told,
         now: Moment,
     ) -> End {
         let (service, upload) = (course.service, &mut course.upload);
@@ -38,7 +53,7 @@ impl<'a> Serving<'a> {
         let head = self.scratch.response.head();
         let (status, framing) = (head.status, head.framing);
         if conn.reused && !conn.waited && self.attempts == 1 && self.facts.framing == Framing::None {
-            endpoint.saw_first_byte(now.since(self.facts.started).as_micros() as u64);
+            endpoint.saw_first_byte(now.since(told.sent_at).as_micros() as u64);
         }
         if let Some(value) = head.keep_alive_value {
             conn.announced = keepalive::parse_keep_alive(value.of(upstream.filled()));
@@ -62,7 +77,7 @@ impl<'a> Serving<'a> {
         .write(&mut self.scratch.answer);
         upstream.consume(head.length);
         if status == 101 {
-            return self.tunnel(endpoint, conn, upstream).await;
+            return self.tunnel(endpoint, conn, upstream, told).await;
         }
         let mut relay = Relay::new(RelayParts {
             core: self.core,
@@ -81,8 +96,8 @@ impl<'a> Serving<'a> {
         });
         if relay.is_broken() {
             self.core.buffers.give(relay.buf);
-            self.end_attempt(endpoint, NO_ANSWER);
-            if speaks {
+            self.end_attempt(endpoint, NO_ANSWER, told.sent_at);
+            if told.speaks(endpoint) {
                 course.state.failed(endpoint, Blame::Broken, now);
             }
             let next = if upload.is_done() { Next::Keep } else { Next::Linger };
@@ -104,8 +119,10 @@ impl<'a> Serving<'a> {
             // The client would take a plain close for the end of the body.
             let _reset = socket2::SockRef::from(&self.client.io).set_linger(Some(Duration::ZERO));
         }
-        self.end_attempt(endpoint, if relayed == Relayed::Truncated { NO_ANSWER } else { class_of(status) });
-        if speaks && matches!(relayed, Relayed::Truncated | Relayed::Stalled) {
+        let class = if relayed == Relayed::Truncated { NO_ANSWER } else { class_of(status) };
+        self.end_attempt(endpoint, class, told.sent_at);
+        // A silence within a body may be an event stream's, or the client's fault.
+        if relayed == Relayed::Truncated && told.speaks(endpoint) {
             course.state.failed(endpoint, Blame::Broken, self.core.clock().now());
         }
         let next = match relayed {
@@ -117,12 +134,12 @@ impl<'a> Serving<'a> {
     }
 
     /// Answers 101 and passes bytes both ways until the tunnel ends.
-    async fn tunnel(&mut self, endpoint: &EndpointState, mut conn: UpConn, down: Buf) -> End {
+    async fn tunnel(&mut self, endpoint: &EndpointState, mut conn: UpConn, down: Buf, told: Told) -> End {
         let edge = &self.held.snapshot.plan.edge;
         let until = self.core.clock().now() + edge.body_idle_timeout;
         let sent = self.client.send(&self.scratch.answer, until).await;
         self.core.edge().tunnels.inc();
-        self.end_attempt(endpoint, class_of(101));
+        self.end_attempt(endpoint, class_of(101), told.sent_at);
         if !sent {
             return End { status: 101, code: Some(ErrorCode::ClientGone), next: Next::Close, whole: false, at: None };
         }
@@ -134,13 +151,17 @@ impl<'a> Serving<'a> {
         End { status: 101, code: None, next: Next::Close, whole: true, at: Some(at) }
     }
 
-    pub(crate) fn end_attempt(&self, endpoint: &EndpointState, class: usize) {
-        let us = self.core.clock().now().since(self.facts.started).as_micros() as u64;
+    /// Counts the end of an attempt that was sent then.
+    pub(crate) fn end_attempt(&self, endpoint: &EndpointState, class: usize, sent_at: Moment) {
+        let us = self.core.clock().now().since(sent_at).as_micros() as u64;
         endpoint.traffic.shard(self.core.index).ended(class, us);
     }
 
-    pub(crate) fn unreachable(&self, why: &str) -> Failure {
-        Failure { code: ErrorCode::UpstreamUnreachable, detail: why.to_owned(), next: Next::Keep }
+    /// Nothing is sent, or nothing more: what comes next on the client's connection hangs on whether all of the request
+    /// is off it, or still there to be dropped.
+    pub(crate) fn not_sent(&self, course: &Course<'a>, code: ErrorCode, why: &str) -> Failure {
+        let whole = self.unread > 0 || course.upload.is_done();
+        Failure { code, detail: why.to_owned(), next: if whole { Next::Keep } else { Next::Linger } }
     }
 
     /// What a try's fault means for the client.

@@ -53,7 +53,7 @@ impl Fleet for Candidates<'_> {
     }
 
     fn full(&self, i: usize) -> bool {
-        self.most.is_some_and(|most| self.endpoints[i].in_flight.load(Ordering::Relaxed) >= most)
+        self.most.is_some_and(|most| self.endpoints[i].in_flight.load(Ordering::SeqCst) >= most)
     }
 }
 

@@ -3,12 +3,13 @@
 
 use std::time::Duration;
 
-use kernel::Moment;
+use kernel::{ErrorCode, Moment};
 use policy::balance::{Fleet, Standing};
 use policy::budget::Spend;
 use policy::outlier::Failure as Blame;
 use policy::retry::{self, Again, Asked, Outcome, Why};
 
+use crate::answering::Told;
 use crate::h1::{AnswerFraming, Name};
 use crate::pool::{AcquireError, Reuse};
 use crate::request::{End, Failure, Serving};
@@ -26,7 +27,7 @@ impl<'a> Serving<'a> {
         let safe = self.facts.idempotent && course.replayable;
         // With nobody to turn to who is better, the one that has the request is as good as any.
         let now = self.core.clock().now();
-        let fleet = course.candidates(None, now);
+        let fleet = course.candidates(course.state.forced_tier().map(|_| course.tier), now);
         if !(0..fleet.len()).any(|i| !fleet.tried(i) && fleet.standing(i) == Standing::Good) {
             return;
         }
@@ -38,10 +39,10 @@ impl<'a> Serving<'a> {
             self.refused(course, Why::Budget);
             return;
         }
-        course.hedged = true;
         let next = Next { cause: Cause::Silence, charged: true, same: false, only: None };
-        if !matches!(self.begin(course, next), Begun::Yes) {
-            course.state.settle(false, now);
+        course.hedged = matches!(self.begin(course, next), Begun::Yes);
+        if !course.hedged {
+            course.state.refund(now);
         }
     }
 
@@ -54,13 +55,16 @@ impl<'a> Serving<'a> {
         let core = self.core;
         let now = core.clock().now();
         let one = course.tries.take(i);
-        self.end_attempt(one.endpoint, NO_ANSWER);
-        if one.charged {
-            course.state.settle(false, now);
+        self.end_attempt(one.endpoint, NO_ANSWER, one.sent_at());
+        match (&fault, one.charged) {
+            (_, false) => {}
+            // It cost nobody anything.
+            (Fault::NoConnection(_), true) => course.state.refund(now),
+            (_, true) => course.state.settle(false, now),
         }
         if let Fault::NoConnection(error) = &fault {
             match error {
-                AcquireError::Connect(_) | AcquireError::ConnectTimeout(_) => {}
+                AcquireError::Connect(_) | AcquireError::ConnectTimeout(_) | AcquireError::Abandoned => {}
                 AcquireError::Deadline => return Err(self.over(course, Over::Timeout)),
                 AcquireError::Saturated if course.tries.is_empty() => {
                     return Err(self.fault(fault, course.upload.is_done()));
@@ -79,7 +83,7 @@ impl<'a> Serving<'a> {
         let asked = Asked {
             outcome,
             idempotent: method_safe,
-            replayable: course.replayable || course.upload.is_intact(),
+            replayable: course.replayable || (course.upload.is_intact() && !course.upload.is_over()),
             unsent,
             stale_race: race,
             free_used: course.free_used,
@@ -99,8 +103,10 @@ impl<'a> Serving<'a> {
             };
         }
         match self.again(course, &asked, at, now).await {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(self.fault(fault, course.upload.is_done())),
+            Ok(Some((Begun::Yes, _))) => Ok(()),
+            // It has cost nobody anything yet: it waits like one that has just come.
+            Ok(Some((begun @ Begun::Full, next))) if unsent => self.through_the_gate(course, next, begun).await,
+            Ok(_) => Err(self.fault(fault, course.upload.is_done())),
             Err(over) => Err(self.over(course, over)),
         }
     }
@@ -136,7 +142,10 @@ impl<'a> Serving<'a> {
             Fault::Closed { silent: false } | Fault::Truncated | Fault::Malformed(_) => {
                 (Outcome::Broken, Some(Blame::Broken))
             }
-            Fault::TryTimeout => (Outcome::TimedOut, Some(Blame::Silent)),
+            Fault::TryTimeout => {
+                let silent = one.conn().is_some() && one.endpoint.heard_at() <= one.sent_at();
+                (Outcome::TimedOut, silent.then_some(Blame::Silent))
+            }
         };
         if outcome == Outcome::ConnectFailed {
             course.unreached += 1;
@@ -152,20 +161,26 @@ impl<'a> Serving<'a> {
         outcome
     }
 
-    /// Begins another try if that is allowed and can be paid for. False: it is not.
-    async fn again(&mut self, course: &mut Course<'a>, asked: &Asked, at: usize, now: Moment) -> Result<bool, Over> {
+    /// Begins another try if that is allowed and can be paid for. `None`: it is not.
+    async fn again(
+        &mut self,
+        course: &mut Course<'a>,
+        asked: &Asked,
+        at: usize,
+        now: Moment,
+    ) -> Result<Option<(Begun, Next)>, Over> {
         let again = retry::again(&course.service.retry, asked, &mut self.core.entropy.borrow_mut());
         let (wait, charged, same) = match again {
             Again::No(why) => {
                 self.refused(course, why);
-                return Ok(false);
+                return Ok(None);
             }
             Again::Now { charged, same } => (Duration::ZERO, charged, same),
             Again::After { wait, charged, same } => (wait, charged, same),
         };
         if charged && !self.pay(course, course.attempts == 1, now).await? {
             self.refused(course, Why::Budget);
-            return Ok(false);
+            return Ok(None);
         }
         if !wait.is_zero() {
             self.pause(course.until.min(self.core.clock().now() + wait)).await?;
@@ -178,11 +193,12 @@ impl<'a> Serving<'a> {
             next.only = Some(at);
             self.core.commons_links(&course.endpoints[at]).stale_retries.inc();
         }
-        let begun = matches!(self.begin(course, next), Begun::Yes);
-        if !begun && charged {
-            course.state.settle(false, now);
+        let begun = self.begin(course, next);
+        if charged && !matches!(begun, Begun::Yes) {
+            course.state.refund(now);
         }
-        Ok(begun)
+        next.only = None;
+        Ok(Some((begun, next)))
     }
 
     /// Pays for a second try out of the budget, which may ask for a pause first.
@@ -207,9 +223,10 @@ impl<'a> Serving<'a> {
         let status = one.parser.head().status;
         (course.sent, course.attempts) = (true, course.attempts + 1);
         self.reused = one.reused;
-        if one.refused {
-            // It answered without having read the request: nothing more is sent to it.
+        if one.refused || one.sent < self.scratch.out.len() {
+            // It answered without having read the request: nothing more is sent to it, and nothing else ever.
             course.upload.abandon();
+            one.spoil();
         }
         let was_suspect = one.endpoint.is_suspect();
         one.endpoint.hear(now);
@@ -218,7 +235,8 @@ impl<'a> Serving<'a> {
         if failing && speaks {
             course.state.failed(one.endpoint, Blame::Status(status), now);
         } else if !failing {
-            let us = u64::try_from(now.since(one.sent_at()).as_micros()).unwrap_or(u64::MAX);
+            let first_at = one.first_at.unwrap_or(now);
+            let us = u64::try_from(first_at.since(one.sent_at()).as_micros()).unwrap_or(u64::MAX);
             course.state.succeeded(one.endpoint, core.index, us, speaks, now);
         }
         if was_suspect && one.endpoint.is_suspect() {
@@ -227,12 +245,15 @@ impl<'a> Serving<'a> {
         if one.charged {
             course.state.settle(!failing, now);
         }
-        if matches!(status, 502..=504) && self.goes_on(course, &one, status, now).await? {
-            self.end_attempt(one.endpoint, class_of(status));
-            self.dispose(course, one);
-            return Ok(None);
+        if matches!(status, 502..=504) {
+            let goes_on = self.goes_on(course, &one, status, now).await;
+            if !matches!(goes_on, Ok(false)) {
+                self.end_attempt(one.endpoint, class_of(status), one.sent_at());
+                self.dispose(course, one);
+                return goes_on.map(|_| None);
+            }
         }
-        let speaks = one.speaks();
+        let told = Told { sent_at: one.sent_at(), trial: one.is_trial() };
         one.end_trial();
         for loser in course.tries.drain().collect::<Vec<_>>() {
             self.lose(course, loser, false, now);
@@ -242,8 +263,10 @@ impl<'a> Serving<'a> {
         self.endpoint = Some(endpoint);
         let (conn, parser) = one.into_conn();
         self.scratch.response = parser;
-        let Some(conn) = conn else { return Err(self.unreachable("its connection is gone")) };
-        Ok(Some(self.answer(course, endpoint, conn, speaks, now).await))
+        let Some(conn) = conn else {
+            return Err(self.not_sent(course, ErrorCode::Internal, "its connection is gone"));
+        };
+        Ok(Some(self.answer(course, endpoint, conn, told, now).await))
     }
 
     /// Whether an answer of 502, 503 or 504 is let go because another try is, or now gets, under way.
@@ -275,7 +298,7 @@ impl<'a> Serving<'a> {
             retry_after,
         };
         match self.again(course, &asked, one.at, now).await {
-            Ok(begun) => Ok(begun),
+            Ok(begun) => Ok(matches!(begun, Some((Begun::Yes, _)))),
             Err(over) => Err(self.over(course, over)),
         }
     }

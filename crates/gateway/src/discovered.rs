@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::plan::{EndpointPlan, Plan, ServicePlan};
+use crate::plan::{EndpointPlan, ForcedPlan, Plan, ServicePlan};
 
 /// The plan as it was given, and what was found for its services.
 #[derive(Debug)]
@@ -34,6 +34,11 @@ impl Discovered {
         }
         self.found.insert(service.to_owned(), endpoints);
         true
+    }
+
+    /// Operators have decided something anew.
+    pub(crate) fn forced(&mut self) -> &mut ForcedPlan {
+        &mut self.written.forced
     }
 
     /// The plan with everything that was found.

@@ -6,10 +6,11 @@
 //! somebody waits they stand in line too. Lost wake-ups are excluded by order: a waiter first stands in line, then looks
 //! for a place once more; who gives a place back does so first, then looks for waiters.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use kernel::Moment;
+use policy::failover::Shares;
 use policy::gate::{self, GateRule, Ticket, Turn};
 use tokio::sync::oneshot;
 
@@ -20,6 +21,8 @@ use crate::service::Place;
 pub(crate) struct Gate {
     /// Requests that one endpoint works on at a time; 0: no limit.
     per_endpoint: AtomicU32,
+    /// The tiers whose endpoints requests go to: the bits of [`Shares`].
+    tiers: AtomicU64,
     waiting: AtomicU32,
     line: Mutex<gate::Gate<oneshot::Sender<Option<Place>>>>,
 }
@@ -37,7 +40,8 @@ pub(crate) struct Waiter<'a> {
 impl Gate {
     pub(crate) fn new(rule: &GateRule) -> Gate {
         let per_endpoint = AtomicU32::new(rule.per_endpoint.unwrap_or(0));
-        Gate { per_endpoint, waiting: AtomicU32::new(0), line: Mutex::new(gate::Gate::new(rule.max_queue)) }
+        let tiers = AtomicU64::new(Shares::only(0).to_bits());
+        Gate { per_endpoint, tiers, waiting: AtomicU32::new(0), line: Mutex::new(gate::Gate::new(rule.max_queue)) }
     }
 
     pub(crate) fn set_rule(&self, rule: &GateRule) {
@@ -55,11 +59,14 @@ impl Gate {
         self.waiting.load(Ordering::SeqCst)
     }
 
-    /// Stands in line until `until`; `None` if the line is full.
-    pub(crate) fn enter(&self, now: Moment, until: Moment) -> Option<Waiter<'_>> {
+    /// Stands in line until `until`, at the place of a ticket from before if there is one; `None` if the line is full.
+    pub(crate) fn enter(&self, now: Moment, until: Moment, before: Option<Ticket>) -> Option<Waiter<'_>> {
         let (tx, turn) = oneshot::channel();
         let mut line = self.lock();
-        let ticket = line.enter(now, until, tx).ok()?;
+        let ticket = match before {
+            Some(ticket) => line.enter_again(ticket, until, tx),
+            None => line.enter(now, until, tx).ok()?,
+        };
         self.publish(&line);
         Some(Waiter { gate: self, ticket, turn, taken: false, now })
     }
@@ -95,6 +102,16 @@ impl Gate {
         place
     }
 
+    /// Requests go to these tiers.
+    pub(crate) fn set_tiers(&self, shares: Shares) {
+        self.tiers.store(shares.to_bits(), Ordering::Relaxed);
+    }
+
+    /// Whether requests go to endpoints of this tier.
+    pub(crate) fn takes_tier(&self, tier: u8) -> bool {
+        Shares::from_bits(self.tiers.load(Ordering::Relaxed)).as_slice().iter().any(|(t, _)| *t == tier)
+    }
+
     /// Whether an endpoint that works on so many requests is at or below its limit.
     pub(crate) fn is_within(&self, in_flight: u32) -> bool {
         let limit = self.per_endpoint.load(Ordering::Relaxed);
@@ -118,6 +135,11 @@ impl Gate {
 }
 
 impl Waiter<'_> {
+    /// Its place in the order.
+    pub(crate) fn ticket(&self) -> Ticket {
+        self.ticket
+    }
+
     /// Waits for its turn: a place, or the word that there may be one. Cancel safe: what comes too late goes to the next.
     pub(crate) async fn turn(&mut self) -> Option<Place> {
         // The sender is dropped only when the line has found this waiter overdue; its own deadline says the same.

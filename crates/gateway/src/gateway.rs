@@ -3,7 +3,7 @@
 use std::io;
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use arc_swap::ArcSwap;
@@ -40,9 +40,9 @@ pub struct Gateway {
 
 /// What a snapshot is made of.
 #[derive(Debug)]
-struct Planning {
+pub(crate) struct Planning {
     registry: Registry,
-    discovered: Discovered,
+    pub(crate) discovered: Discovered,
 }
 
 /// A running health check and what it was started with.
@@ -112,7 +112,7 @@ impl Gateway {
     /// When the operating system has no randomness; the plan is in force all the same.
     pub fn apply(&self, plan: Plan) -> io::Result<()> {
         self.commons.access.configure(plan.access_log.as_ref());
-        let mut planning = self.planning.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut planning = self.planning();
         planning.discovered.set_plan(plan);
         self.reloads.fetch_add(1, Ordering::Relaxed);
         self.put_in_force(&mut planning)
@@ -125,7 +125,7 @@ impl Gateway {
     /// # Errors
     /// When the operating system has no randomness; the endpoints are in force all the same.
     pub fn set_endpoints(&self, service: &str, endpoints: Vec<EndpointPlan>) -> io::Result<()> {
-        let mut planning = self.planning.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut planning = self.planning();
         match planning.discovered.set_found(service, endpoints) {
             true => self.put_in_force(&mut planning),
             false => Ok(()),
@@ -143,6 +143,11 @@ impl Gateway {
             (state.clone(), plan.health.clone(), plan.connect_timeout)
         };
         checks::knock(&state, plan.as_ref(), connect_timeout).await
+    }
+
+    /// What plans are made from, for as long as one is changed.
+    pub(crate) fn planning(&self) -> MutexGuard<'_, Planning> {
+        self.planning.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn put_in_force(&self, planning: &mut Planning) -> io::Result<()> {

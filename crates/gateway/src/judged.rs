@@ -26,6 +26,8 @@ pub(crate) struct Judged {
     share_permille: AtomicU32,
     suspect_after_us: AtomicU64,
     wants_success: AtomicBool,
+    /// When it entered its state, in nanoseconds.
+    since: AtomicU64,
     pub(crate) verdict: Mutex<Option<Verdict>>,
 }
 
@@ -36,6 +38,7 @@ impl Default for Judged {
             share_permille: AtomicU32::new(1000),
             suspect_after_us: AtomicU64::new(UNKNOWN),
             wants_success: AtomicBool::new(false),
+            since: AtomicU64::new(0),
             verdict: Mutex::default(),
         }
     }
@@ -57,6 +60,7 @@ impl EndpointState {
     /// Takes over what the judge has decided.
     pub(crate) fn take_verdict(&self, verdict: &Verdict) {
         let judged = &self.judged;
+        judged.since.store(verdict.since.as_nanos(), Ordering::Relaxed);
         judged.state.store(code(verdict.state, verdict.by_check), Ordering::Release);
         judged.share_permille.store(u32::from(verdict.share_permille), Ordering::Relaxed);
         let after = verdict.suspect_after.map_or(UNKNOWN, |d| u64::try_from(d.as_micros()).unwrap_or(UNKNOWN - 1));
@@ -147,10 +151,21 @@ impl EndpointState {
         matches!(self.judged.state.load(Ordering::Acquire), 0 | 1 | 3)
     }
 
+    /// Whether nothing is held against it.
+    #[inline]
+    pub(crate) fn is_good(&self) -> bool {
+        self.judged.state.load(Ordering::Acquire) == 0
+    }
+
     /// Whether requests that wait for it had better be sent elsewhere too.
     #[inline]
     pub(crate) fn is_doubtful(&self) -> bool {
         matches!(self.judged.state.load(Ordering::Acquire), 1 | 2 | DEAD)
+    }
+
+    /// When it entered its state.
+    pub(crate) fn since(&self) -> Moment {
+        Moment::from_nanos(self.judged.since.load(Ordering::Relaxed))
     }
 
     /// Whether it is returning, and one request at a time tries it.

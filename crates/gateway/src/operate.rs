@@ -45,10 +45,15 @@ impl Gateway {
     /// # Errors
     /// When there is no such service or endpoint.
     pub fn force_endpoint(&self, service: &str, endpoint: &str, forced: Option<Forced>) -> Result<(), UnknownName> {
+        // Who changes the plan meanwhile changes it with this decision in it.
+        let mut planning = self.planning();
         let (state, endpoints) = self.named(service)?;
         let Some(found) = endpoints.iter().find(|e| e.plan.name == endpoint) else {
             return Err(UnknownName::Endpoint { service: service.to_owned(), endpoint: endpoint.to_owned() });
         };
+        let all = &mut planning.discovered.forced().endpoints;
+        all.retain(|(s, e, _)| (s.as_str(), e.as_str()) != (service, endpoint));
+        all.extend(forced.map(|forced| (service.to_owned(), endpoint.to_owned(), forced)));
         state.force(found, forced, self.commons.clock.now());
         Ok(())
     }
@@ -58,12 +63,16 @@ impl Gateway {
     /// # Errors
     /// When there is no such service or tier.
     pub fn force_tier(&self, service: &str, tier: Option<u8>) -> Result<(), UnknownName> {
+        let mut planning = self.planning();
         let (state, endpoints) = self.named(service)?;
         if let Some(tier) = tier
             && !endpoints.iter().any(|e| e.tier() == tier)
         {
             return Err(UnknownName::Tier { service: service.to_owned(), tier });
         }
+        let all = &mut planning.discovered.forced().tiers;
+        all.retain(|(s, _)| s != service);
+        all.extend(tier.map(|tier| (service.to_owned(), tier)));
         state.force_tier(tier, self.commons.clock.now());
         Ok(())
     }

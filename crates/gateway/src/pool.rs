@@ -45,6 +45,8 @@ pub(crate) struct UpConn {
     pub(crate) waited: bool,
     /// How long it had been idle before.
     pub(crate) idled: Duration,
+    /// Not all of the last request was sent, or it was refused: it takes no other.
+    pub(crate) spoiled: bool,
     /// The request's right to be worked on; given back as soon as the answer has arrived.
     pub(crate) place: Option<Place>,
     /// What the endpoint announced with `Keep-Alive: timeout=`.
@@ -94,6 +96,8 @@ pub(crate) enum AcquireError {
     Saturated,
     #[error("the request's time is up")]
     Deadline,
+    #[error("the endpoint was taken out meanwhile")]
+    Abandoned,
 }
 
 impl Pool {
@@ -134,6 +138,7 @@ impl Pool {
             reused: true,
             waited: false,
             idled: now.since(conn.since),
+            spoiled: false,
             place: None,
             announced: conn.announced,
             slot: conn.slot,
@@ -143,6 +148,9 @@ impl Pool {
     /// Keeps a connection whose answer is complete, hands it to who waits for it, or closes it.
     pub(crate) fn release(&self, core: &Core, service: &ServicePlan, mut conn: UpConn) {
         conn.place = None;
+        if conn.spoiled {
+            return;
+        }
         if let Some(buf) = conn.buf.take() {
             let clean = buf.is_empty();
             core.buffers.give(buf);
@@ -375,7 +383,17 @@ impl Core {
                 if reuse == Reuse::Never || !fresh || !quiet {
                     return Ok(Err(slot));
                 }
-                Ok(Ok(UpConn { io, buf: None, reused: true, waited: true, idled, place: None, announced, slot }))
+                Ok(Ok(UpConn {
+                    io,
+                    buf: None,
+                    reused: true,
+                    waited: true,
+                    idled,
+                    spoiled: false,
+                    place: None,
+                    announced,
+                    slot,
+                }))
             }
         }
     }
@@ -397,7 +415,17 @@ impl Core {
             Ok(Ok(io)) => {
                 links.opened.inc();
                 let idled = Duration::ZERO;
-                Ok(UpConn { io, buf: None, reused: false, waited: false, idled, place: None, announced: None, slot })
+                Ok(UpConn {
+                    io,
+                    buf: None,
+                    reused: false,
+                    waited: false,
+                    idled,
+                    spoiled: false,
+                    place: None,
+                    announced: None,
+                    slot,
+                })
             }
             Ok(Err(error)) => {
                 links.connect_failures.inc();

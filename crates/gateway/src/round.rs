@@ -19,6 +19,7 @@ use crate::core::Core;
 use crate::h1::{AnswerFraming, HeadError, ResponseParser};
 use crate::pace::Verdict;
 use crate::plan::{EdgePlan, ServicePlan};
+use crate::pool::AcquireError;
 use crate::service::ServiceState;
 use crate::tries::{ANSWER_LIMITS, Event, Fault, LOOK_MIN, Over, Stage, Starving, Tries, Try};
 use crate::upload::{Side, Upload, UploadFault};
@@ -195,6 +196,7 @@ impl Round<'_, '_> {
                 *self.until = (now + self.timeout).min(self.latest);
                 // An answer is expected from now on.
                 one.connected(now);
+                one.until = self.service.retry.per_try_timeout.map_or(Moment::MAX, |t| now + t);
                 if !one.reused {
                     one.starves_at = now + one.endpoint.starving_after();
                 }
@@ -228,7 +230,9 @@ impl Round<'_, '_> {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(n)) if n > 0 => {
                     one.starving = None;
-                    one.endpoint.hear(self.core.clock().now());
+                    let now = self.core.clock().now();
+                    one.first_at.get_or_insert(now);
+                    one.endpoint.hear(now);
                     (one.starves_at, one.look_at) = (Moment::MAX, Moment::MAX);
                 }
                 Poll::Ready(end) => {
@@ -281,7 +285,8 @@ impl Round<'_, '_> {
                     at = at.min(one.starves_at);
                 }
                 Stage::Holding { until, .. } => at = at.min(*until),
-                Stage::Connecting(_) | Stage::Ended(_) => {}
+                Stage::Connecting(_) => at = at.min(one.look_at),
+                Stage::Ended(_) => {}
             }
         }
         at
@@ -331,10 +336,22 @@ impl Round<'_, '_> {
         if self.body_is_coming(one) {
             return self.pace(now);
         }
-        if one.look_at <= now && matches!(one.stage, Stage::Waiting(_)) {
-            return self.look(one, now);
+        if one.look_at > now {
+            return None;
         }
-        None
+        match &one.stage {
+            Stage::Waiting(_) => self.look(one, now),
+            Stage::Connecting(_) => {
+                one.look_at = now + (now.since(one.sent_at()) / 4).max(LOOK_MIN);
+                // It was taken out meanwhile, and nothing was sent: better elsewhere.
+                let out = one.was_good && (one.endpoint.is_open() || one.endpoint.is_dead());
+                out.then(|| {
+                    self.end(one);
+                    Event::Failed(i, Fault::NoConnection(AcquireError::Abandoned))
+                })
+            }
+            _ => None,
+        }
     }
 
     fn pace(&mut self, now: Moment) -> Option<Event> {
@@ -351,8 +368,9 @@ impl Round<'_, '_> {
         let waited = now.since(one.sent_at);
         let next = (waited / 4).max(LOOK_MIN);
         one.look_at = now + next;
-        if one.silent {
-            return None;
+        if one.silent && one.endpoint.heard_at() <= one.sent_at() {
+            // Asked for again as long as it lasts: there may have been nobody to turn to.
+            return Some(Event::Silent);
         }
         let after = one.endpoint.suspect_after();
         if let Some(after) = after {

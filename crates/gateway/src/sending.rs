@@ -15,8 +15,9 @@ use std::sync::Arc;
 
 use std::time::Duration;
 
-use kernel::Moment;
+use kernel::{ErrorCode, Moment};
 use policy::balance::{self, Balance, Fleet, HashKey, Pick, Standing, Want};
+use policy::gate::Ticket;
 use policy::outlier::Failure as Blame;
 use policy::request::RequestView;
 
@@ -66,7 +67,7 @@ pub(crate) struct Course<'a> {
     pub(crate) hedged: bool,
     /// The end of its time at the gate, and of its time parked, once it has been there.
     pub(crate) gate_until: Option<Moment>,
-    pub(crate) was_queued: bool,
+    pub(crate) ticket: Option<Ticket>,
     pub(crate) parked_until: Option<Moment>,
 }
 
@@ -158,7 +159,7 @@ impl<'a> Serving<'a> {
             free_used: false,
             hedged: false,
             gate_until: None,
-            was_queued: false,
+            ticket: None,
             parked_until: None,
         })
     }
@@ -177,19 +178,32 @@ impl<'a> Serving<'a> {
         }
     }
 
-    /// The first try: through the gate, and parked if nobody can be reached.
+    /// The first try, or the first since nobody could be reached.
     pub(crate) async fn first(&mut self, course: &mut Course<'a>) -> Result<(), Failure> {
         let limited = course.service.gate.per_endpoint.is_some();
         let next = Next { cause: Cause::First, charged: false, same: false, only: None };
-        let queued_already = limited && course.state.gate.waiting() > 0;
-        let mut begun = if queued_already { Begun::Full } else { self.begin(course, next) };
+        let others_wait = limited && course.state.gate.waiting() > 0;
+        let begun = if others_wait { Begun::Full } else { self.begin(course, next) };
+        self.through_the_gate(course, next, begun).await
+    }
+
+    /// Waits at the gate for as long as it takes to begin.
+    pub(crate) async fn through_the_gate(
+        &mut self,
+        course: &mut Course<'a>,
+        next: Next,
+        mut begun: Begun,
+    ) -> Result<(), Failure> {
         loop {
             begun = match begun {
                 Begun::Yes => return Ok(()),
-                Begun::None if course.endpoints.is_empty() => {
-                    return Err(self.unreachable("no endpoint is known yet"));
+                Begun::None => {
+                    let why = match course.endpoints {
+                        [] => "no endpoint is known yet",
+                        _ => "no endpoint may be sent requests",
+                    };
+                    return Err(self.not_sent(course, ErrorCode::UpstreamUnreachable, why));
                 }
-                Begun::None => return Err(self.unreachable("no endpoint may be sent requests")),
                 Begun::Full => self.stand_at_the_gate(course, next).await?,
             }
         }
@@ -200,8 +214,12 @@ impl<'a> Serving<'a> {
         let now = self.core.clock().now();
         let fleet = course.candidates(course.state.has_tiers().then_some(course.tier), now);
         let here = |i: &usize| place.is_at(&course.endpoints[*i]);
-        let Some(at) = (0..fleet.len()).find(here) else { return false };
+        let Some(at) = (0..fleet.len()).find(here) else {
+            place.give_back();
+            return false;
+        };
         if fleet.tried(at) || fleet.standing(at) != Standing::Good {
+            place.give_back();
             return false;
         }
         self.start(course, at, next, place, None, now);
@@ -349,7 +367,7 @@ impl<'a> Serving<'a> {
             }
         }
         if let Some(one) = course.tries.get_mut(i) {
-            one.next_answer();
+            one.next_answer(now);
         }
         if status == 100 && course.awaits_continue {
             // From now on the body is expected.
@@ -373,7 +391,7 @@ impl<'a> Serving<'a> {
 
     /// A try that is given up. `late`: because the request's time is up.
     pub(crate) fn lose(&mut self, course: &Course<'a>, one: Try<'a>, late: bool, now: Moment) {
-        self.end_attempt(one.endpoint, NO_ANSWER);
+        self.end_attempt(one.endpoint, NO_ANSWER, one.sent_at());
         if one.charged {
             course.state.settle(false, now);
         }

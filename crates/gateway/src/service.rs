@@ -111,6 +111,12 @@ impl Place {
         Some(Place { endpoint: endpoint.clone(), armed: true })
     }
 
+    /// Gives it back, and to nobody in particular.
+    pub(crate) fn give_back(mut self) {
+        self.armed = false;
+        self.endpoint.in_flight.fetch_sub(1, Ordering::SeqCst);
+    }
+
     /// Whether it is one at this endpoint.
     pub(crate) fn is_at(&self, endpoint: &Arc<EndpointState>) -> bool {
         Arc::ptr_eq(&self.endpoint, endpoint)
@@ -126,7 +132,8 @@ impl Drop for Place {
         let gate = &endpoint.gate;
         if gate.waiting() > 0 {
             let now = endpoint.clock.now();
-            let good = endpoint.standing(now) == Standing::Good;
+            let retired = endpoint.retired.load(Ordering::Relaxed);
+            let good = !retired && gate.takes_tier(endpoint.tier()) && endpoint.standing(now) == Standing::Good;
             if good && gate.is_within(endpoint.in_flight.load(Ordering::SeqCst)) {
                 let heir = Place { endpoint: endpoint.clone(), armed: true };
                 match gate.hand_over(heir, now) {
@@ -197,7 +204,7 @@ impl ServiceState {
             let _told_by_the_reload = judge.outliers.sync(&known, now);
             if plan.health.is_none() {
                 // Nobody would ever say that it is up again.
-                for e in members.iter().filter(|e| e.is_dead()) {
+                for e in members {
                     let _logged_as_reload = judge.outliers.checked(e.id, health::Change::Up, now);
                 }
             }
@@ -334,6 +341,11 @@ impl ServiceState {
         lock(&self.budget).settle(succeeded, now);
     }
 
+    /// A second try that was paid for reached nobody.
+    pub(crate) fn refund(&self, now: Moment) {
+        lock(&self.budget).refund(now);
+    }
+
     pub(crate) fn budget(&self, now: Moment) -> policy::budget::BudgetView {
         lock(&self.budget).view(now)
     }
@@ -398,6 +410,7 @@ impl ServiceState {
             (failover.update(&tiers, now), failover.shares())
         };
         self.shares.store(shares.to_bits(), Ordering::Relaxed);
+        self.gate.set_tiers(shares);
         if let Some(change) = change {
             let (from, to, reason) = (change.from, change.to, change.reason);
             tracing::warn!(service = self.name, %from, %to, %reason, "failover");

@@ -153,6 +153,10 @@ pub(crate) struct Try<'a> {
     pub(crate) parser: ResponseParser,
     /// Whether its endpoint was found silent while it waited.
     pub(crate) silent: bool,
+    /// When the first byte of an answer came.
+    pub(crate) first_at: Option<Moment>,
+    /// Whether its endpoint was in no doubt when it began.
+    pub(crate) was_good: bool,
     /// Whether its connection had answered before.
     pub(crate) reused: bool,
     pub(crate) stage: Stage<'a>,
@@ -276,6 +280,8 @@ impl<'a> Tries<'a> {
             charged,
             parser,
             silent: false,
+            first_at: None,
+            was_good: endpoint.is_good(),
             reused,
             stage,
             sent: 0,
@@ -288,9 +294,7 @@ impl<'a> Tries<'a> {
             place,
             trial,
         };
-        if reused {
-            one.connected(now);
-        }
+        one.connected(now);
         let free = usize::from(self.0[0].is_some());
         self.0[free] = Some(one);
     }
@@ -343,6 +347,13 @@ impl<'a> Try<'a> {
         }
     }
 
+    /// Its connection takes no other request.
+    pub(crate) fn spoil(&mut self) {
+        if let Some(conn) = self.conn_mut() {
+            conn.spoiled = true;
+        }
+    }
+
     /// The trial that it is, if it is one: given back when dropped.
     pub(crate) fn end_trial(&mut self) {
         self.trial = None;
@@ -351,7 +362,7 @@ impl<'a> Try<'a> {
     /// Whether its outcome says something of its endpoint as it is now: in probation only the trial does, because what was
     /// sent before tells of the past.
     pub(crate) fn speaks(&self) -> bool {
-        self.is_trial() || !self.endpoint.is_in_probation()
+        !self.endpoint.is_in_probation() || (self.is_trial() && self.sent_at >= self.endpoint.since())
     }
 
     /// Whether it is the one trial of an endpoint in doubt.
@@ -362,11 +373,12 @@ impl<'a> Try<'a> {
 
 impl Try<'_> {
     /// Drops the interim answer that has been passed on and gets ready for the next.
-    pub(crate) fn next_answer(&mut self) {
+    pub(crate) fn next_answer(&mut self, now: Moment) {
         let length = self.parser.head().length;
         if let Some(buf) = self.conn_mut().and_then(|c| c.buf.as_mut()) {
             buf.consume(length);
         }
         self.parser.reset();
+        self.look_at = now + LOOK_FIRST;
     }
 }

@@ -1,6 +1,7 @@
 //! Where a request waits before it is sent, or sent again: at its service's gate, for a pause, parked until somebody can
 //! be reached. Whoever waits is there only as long as its client is.
 
+use std::sync::atomic::Ordering;
 use std::task::Poll;
 
 use kernel::{Entropy, ErrorCode, Moment};
@@ -19,18 +20,12 @@ impl<'a> Serving<'a> {
         let state = course.state;
         let rule = &course.service.gate;
         let until = course.until.min(*course.gate_until.get_or_insert(now + rule.max_wait));
-        let full = |why: &str| Failure {
-            code: ErrorCode::ServiceOverloaded,
-            detail: why.to_owned(),
-            next: crate::conn::Next::Keep,
-        };
         let cells = state.tries.shard(core.index);
-        let Some(mut waiter) = state.gate.enter(now, until) else {
+        let Some(mut waiter) = state.gate.enter(now, until, course.ticket) else {
             cells.shed.inc();
-            return Err(full("its queue is full"));
+            return Err(self.not_sent(course, ErrorCode::ServiceOverloaded, "its queue is full"));
         };
-        if !course.was_queued {
-            course.was_queued = true;
+        if course.ticket.replace(waiter.ticket()).is_none() {
             cells.queued.inc();
         }
         // The place in line is announced: what gets free from here on wakes it. What was free already is looked for, but
@@ -49,9 +44,9 @@ impl<'a> Serving<'a> {
             }
             Err(Over::Timeout) => {
                 cells.shed.inc();
-                Err(full("no endpoint got free in time"))
+                Err(self.not_sent(course, ErrorCode::ServiceOverloaded, "no endpoint got free in time"))
             }
-            Err(over) => Err(self.fault_over(over, false)),
+            Err(over) => Err(self.over(course, over)),
         }
     }
 
@@ -108,6 +103,10 @@ impl<'a> Serving<'a> {
             Ok(()) => {}
             Err(Over::Timeout) => return Err(self.fault(fault, course.upload.is_done())),
             Err(over) => return Err(self.over(course, over)),
+        }
+        if course.endpoints.iter().all(|e| e.retired.load(Ordering::Relaxed)) {
+            let why = "its endpoints have left the configuration meanwhile";
+            return Err(self.not_sent(course, ErrorCode::UpstreamUnreachable, why));
         }
         (course.tried, course.unreached) = (0, 0);
         self.first(course).await

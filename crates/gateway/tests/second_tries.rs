@@ -296,4 +296,62 @@ fn the_clients_deadline_counts_if_it_is_shorter_and_is_passed_on() {
     let answer = running.ask("GET /slow HTTP/1.1\r\nHost: a\r\nX-Request-Timeout-Ms: 50\r\n\r\n");
     assert_eq!(code(&answer), ErrorCode::UpstreamTimeout.code());
     gate.open();
+    // With no time at all nobody is asked; a number that is none is passed over.
+    let before = upstream.requests();
+    let answer = running.ask("GET / HTTP/1.1\r\nHost: a\r\nX-Request-Timeout-Ms: 0\r\n\r\n");
+    assert_eq!((code(&answer).as_str(), upstream.requests()), (ErrorCode::UpstreamTimeout.code(), before));
+    assert_eq!(running.ask("GET / HTTP/1.1\r\nHost: a\r\nX-Request-Timeout-Ms: soon\r\n\r\n").status, 200);
+}
+
+/// A client's short patience is no silence of the endpoint.
+#[test]
+fn a_client_that_hardly_waits_ejects_nobody() {
+    let gate = Gate::new();
+    let held = gate.clone();
+    let slow =
+        Upstream::serving(move |r| if r.path() == "/slow" { Reply::ok("").wait(&held) } else { Reply::ok("fine") })
+            .unwrap();
+    let good = good();
+    let running = pair(&slow, &good).edge(|e| e.deadline_header = Some("x-request-timeout-ms".to_owned())).start();
+    for _ in 0..12 {
+        let answer = running.ask("GET /slow HTTP/1.1\r\nHost: a\r\nX-Request-Timeout-Ms: 20\r\n\r\n");
+        assert!([200, 504].contains(&answer.status));
+    }
+    assert_eq!(running.metric("evenkeel_endpoint_ejections_total", &[]), 0.0);
+    gate.open();
+}
+
+/// An answer that has begun to come is worth more than an error.
+#[test]
+fn a_held_answer_is_passed_on_when_the_requests_time_is_up() {
+    let drip = Gate::new();
+    let script =
+        Script::new().read_request().send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nab").wait(&drip).send("cd");
+    let upstream = Upstream::script(vec![script.hold()]).unwrap();
+    let running = Setup::to(upstream.addr())
+        .service(resilient)
+        .service(|s| (s.timeout, s.hold.max_wait) = (ms(200), SOON))
+        .start();
+    let mut client = running.client();
+    client.send(get("/")).unwrap();
+    assert_eq!(client.read_response_head(SOON).unwrap().status, 200);
+    assert_eq!(client.read_exact(2, SOON).unwrap(), b"ab");
+    drip.open();
+    assert_eq!(client.read_exact(2, SOON).unwrap(), b"cd");
+}
+
+/// What is being streamed does not end with the time of one attempt: nothing is expected before its end.
+#[test]
+fn a_long_upload_outlives_the_time_of_one_attempt() {
+    let upstream = good();
+    let running =
+        Setup::to(upstream.addr()).service(resilient).service(|s| s.retry.per_try_timeout = Some(ms(60))).start();
+    let mut client = running.client();
+    client.send("PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n").unwrap();
+    for _ in 0..5 {
+        client.send("2\r\nab\r\n").unwrap();
+        testkit::pace(ms(30));
+    }
+    client.send("0\r\n\r\n").unwrap();
+    assert_eq!(client.read_response(SOON).unwrap().text(), "goodababababab");
 }

@@ -258,6 +258,12 @@ impl Budget {
         self.fall_back(now);
     }
 
+    /// A second try that was charged reached nobody: it cost nothing, and says nothing of what second tries buy.
+    pub fn refund(&mut self, now: Moment) {
+        self.slices.advance(now);
+        self.count(|counts| counts.spent = counts.spent.saturating_sub(1));
+    }
+
     /// Where it stands.
     pub fn view(&self, now: Moment) -> BudgetView {
         let share_in_force = self.share_at(now);

@@ -93,6 +93,12 @@ impl<T> Gate<T> {
         Ok(ticket)
     }
 
+    /// Puts `item`, which was let through and found no room, back where it stood.
+    pub fn enter_again(&mut self, ticket: Ticket, until: Moment, item: T) -> Ticket {
+        self.waiting.insert(ticket, Waiter { until, item });
+        ticket
+    }
+
     /// Takes out who waits with `ticket`, if nobody did.
     pub fn leave(&mut self, ticket: Ticket) -> Option<T> {
         self.waiting.remove(&ticket).map(|waiter| waiter.item)
@@ -145,6 +151,16 @@ mod tests {
         assert!(gate.enter(AT(0), AT(10), "c").is_ok());
         assert_eq!(Gate::new(0).enter(AT(0), AT(10), 1), Err(Full(1)));
         assert_eq!(Gate::new(9).enter(AT(10), AT(10), 1), Err(Full(1)));
+    }
+
+    #[test]
+    fn who_found_no_room_stands_where_it_stood() {
+        let mut gate = Gate::new(2);
+        let first = gate.enter(AT(0), AT(10), "a").unwrap();
+        gate.enter(AT(0), AT(10), "b").unwrap();
+        assert_eq!(gate.next(AT(1)), Some(Turn::Go("a")));
+        assert_eq!(gate.enter_again(first, AT(10), "a"), first);
+        assert_eq!((gate.next(AT(2)), gate.next(AT(2))), (Some(Turn::Go("a")), Some(Turn::Go("b"))));
     }
 
     #[test]
