@@ -19,11 +19,9 @@ const GAUGES: [Gauge; 7] = [
     ("evenkeel_service_retry_budget_allowed", "Second tries that may be paid for in ten seconds", |s| {
         s.budget.allowed as f64
     }),
-    ("evenkeel_service_requests_parked", "Requests that wait because no endpoint can be reached", |s| {
-        f64::from(s.parked)
-    }),
-    ("evenkeel_service_answers_held", "Small answers that are held until they are whole", |s| f64::from(s.held)),
-    ("evenkeel_service_requests_queued", "Requests that wait at the gate of a service", |s| f64::from(s.queued)),
+    ("evenkeel_service_parked", "Requests that wait because no endpoint can be reached", |s| f64::from(s.parked)),
+    ("evenkeel_service_held", "Small answers that are held until they are whole", |s| f64::from(s.held)),
+    ("evenkeel_service_queued", "Requests that wait at the gate of a service", |s| f64::from(s.queued)),
     ("evenkeel_service_active_tier", "The tier that takes the requests of a service", |s| f64::from(s.active_tier)),
 ];
 

@@ -150,7 +150,7 @@ fn a_held_answer_is_passed_on_when_its_time_is_up() {
     drip.open();
     assert_eq!(client.read_exact(2, SOON).unwrap(), b"cd");
     answer.body.clear();
-    assert_eq!(running.metric("evenkeel_service_answers_held", &[]), 0.0);
+    assert_eq!(running.metric("evenkeel_service_held", &[]), 0.0);
 }
 
 /// Whether it is known of every endpoint how long it may be silent.
