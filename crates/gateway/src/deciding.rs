@@ -218,8 +218,9 @@ impl<'a> Serving<'a> {
     /// A final answer has come. `None`: it is not passed on, another try is under way.
     pub(crate) async fn answered(&mut self, course: &mut Course<'a>, i: usize) -> Result<Option<End>, Failure> {
         let core = self.core;
-        let now = core.clock().now();
         let mut one = course.tries.take(i);
+        // What has come just now was noticed just now; a held answer may have waited for its time.
+        let now = if one.is_held() { core.clock().now() } else { one.heard_at };
         let status = one.parser.head().status;
         (course.sent, course.attempts) = (true, course.attempts + 1);
         self.reused = one.reused;
@@ -229,7 +230,6 @@ impl<'a> Serving<'a> {
             one.spoil();
         }
         let was_suspect = one.endpoint.is_suspect();
-        one.endpoint.hear(now);
         let failing = matches!(status, 500 | 502..=504);
         let speaks = one.speaks();
         if failing && speaks {

@@ -36,7 +36,6 @@ pub(crate) struct Round<'r, 'a> {
     /// The request's head, with its body if that was small.
     pub(crate) out: &'r [u8],
     pub(crate) upload: &'r mut Upload,
-    pub(crate) tries: &'r mut Tries<'a>,
     pub(crate) to_head: bool,
     /// Whether the client asked for another protocol.
     pub(crate) upgrade: bool,
@@ -53,40 +52,38 @@ pub(crate) struct Round<'r, 'a> {
 
 impl Round<'_, '_> {
     /// Waits until there is something to decide.
-    pub(crate) async fn wait(mut self) -> Event {
-        poll_fn(|cx| self.poll(cx)).await
+    pub(crate) async fn wait(mut self, tries: &mut Tries<'_>) -> Event {
+        poll_fn(|cx| self.poll(tries, cx)).await
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+    fn poll(&mut self, tries: &mut Tries<'_>, cx: &mut Context<'_>) -> Poll<Event> {
         loop {
-            for i in 0..self.tries.0.len() {
-                let Some(mut one) = self.tries.0[i].take() else { continue };
-                let polled = self.poll_try(i, &mut one, cx);
-                self.tries.0[i] = Some(one);
+            for (i, one) in tries.under_way() {
+                let polled = self.poll_try(i, one, cx);
                 if polled.is_ready() {
                     return polled;
                 }
             }
-            if self.may_look_at_client() && self.client.poll_gone(cx, self.buf) {
+            if self.may_look_at_client(tries) && self.client.poll_gone(cx, self.buf) {
                 return Poll::Ready(Event::Over(Over::ClientGone));
             }
             // Whom it waits for changes as the request goes out, and the time with it.
-            let due = self.due();
+            let due = self.due(tries);
             if self.client.deadline.at() != due {
                 self.client.deadline.set(due);
             }
             if self.client.deadline.poll(cx).is_pending() {
                 return Poll::Pending;
             }
-            if let Some(event) = self.overdue() {
+            if let Some(event) = self.overdue(tries) {
                 return Poll::Ready(event);
             }
         }
     }
 
     /// While a body is being sent on, the upload reads from the client; at any other time nobody does.
-    fn may_look_at_client(&self) -> bool {
-        self.upload.is_over() || !self.tries.0.iter().flatten().any(|t| matches!(t.stage, Stage::Waiting(_)))
+    fn may_look_at_client(&self, tries: &Tries<'_>) -> bool {
+        self.upload.is_over() || !tries.0.iter().flatten().any(|t| matches!(t.stage, Stage::Waiting(_)))
     }
 
     fn poll_try(&mut self, i: usize, one: &mut Try<'_>, cx: &mut Context<'_>) -> Poll<Event> {
@@ -140,7 +137,10 @@ impl Round<'_, '_> {
                     buf.make_room(usize::try_from(length).unwrap_or(usize::MAX).saturating_add(BUFFER_BYTES));
                     match buf.poll_fill(cx, &mut conn.io) {
                         Poll::Pending => return Poll::Pending,
-                        Poll::Ready(Ok(n)) if n > 0 => one.endpoint.hear(self.core.clock().now()),
+                        Poll::Ready(Ok(n)) if n > 0 => {
+                            one.heard_at = self.core.clock().now();
+                            one.endpoint.hear(one.heard_at);
+                        }
                         Poll::Ready(_) => {
                             self.state.tries.shard(self.core.index).held_broken.inc();
                             return self.failed(i, one, Fault::Truncated);
@@ -232,6 +232,7 @@ impl Round<'_, '_> {
                     one.starving = None;
                     let now = self.core.clock().now();
                     one.first_at.get_or_insert(now);
+                    one.heard_at = now;
                     one.endpoint.hear(now);
                     (one.starves_at, one.look_at) = (Moment::MAX, Moment::MAX);
                 }
@@ -269,9 +270,9 @@ impl Round<'_, '_> {
     }
 
     /// What the present wait may last at most.
-    fn due(&self) -> Moment {
-        let mut at = if self.is_body_coming() { Moment::MAX } else { *self.until };
-        for one in self.tries.0.iter().flatten() {
+    fn due(&self, tries: &Tries<'_>) -> Moment {
+        let mut at = if self.is_body_coming(tries) { Moment::MAX } else { *self.until };
+        for one in tries.0.iter().flatten() {
             if !self.body_is_coming(one) {
                 at = at.min(one.until);
             }
@@ -298,22 +299,20 @@ impl Round<'_, '_> {
     }
 
     /// The deadline has passed: an event, or `None` if there is another deadline.
-    fn overdue(&mut self) -> Option<Event> {
+    fn overdue(&mut self, tries: &mut Tries<'_>) -> Option<Event> {
         let now = self.core.clock().now();
-        for i in 0..self.tries.0.len() {
-            let Some(mut one) = self.tries.0[i].take() else { continue };
-            let event = self.overdue_try(i, &mut one, now);
-            self.tries.0[i] = Some(one);
+        for (i, one) in tries.under_way() {
+            let event = self.overdue_try(i, one, now);
             if event.is_some() {
                 return event;
             }
         }
-        (*self.until <= now && !self.is_body_coming()).then_some(Event::Over(Over::Timeout))
+        (*self.until <= now && !self.is_body_coming(tries)).then_some(Event::Over(Over::Timeout))
     }
 
     /// While a body is coming, its pace counts and not the time to answer.
-    fn is_body_coming(&self) -> bool {
-        self.tries.0.iter().flatten().any(|one| matches!(one.stage, Stage::Waiting(_)) && self.body_is_coming(one))
+    fn is_body_coming(&self, tries: &Tries<'_>) -> bool {
+        tries.0.iter().flatten().any(|one| matches!(one.stage, Stage::Waiting(_)) && self.body_is_coming(one))
     }
 
     fn overdue_try(&mut self, i: usize, one: &mut Try<'_>, now: Moment) -> Option<Event> {

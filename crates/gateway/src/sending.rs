@@ -97,7 +97,8 @@ impl<'a> Serving<'a> {
         let mut course = self.set_out(service).await?;
         self.first(&mut course).await?;
         loop {
-            let event = self.round(&mut course).wait().await;
+            let (round, tries) = self.round(&mut course);
+            let event = round.wait(tries).await;
             match event {
                 Event::Interim(i) => self.interim(&mut course, i).await?,
                 Event::Silent => self.hedge(&mut course),
@@ -310,8 +311,8 @@ impl<'a> Serving<'a> {
         course.tries.begin(core, course.service, endpoint, start, course.until, now);
     }
 
-    fn round<'r>(&'r mut self, course: &'r mut Course<'a>) -> Round<'r, 'a> {
-        Round {
+    fn round<'r>(&'r mut self, course: &'r mut Course<'a>) -> (Round<'r, 'a>, &'r mut Tries<'a>) {
+        let round = Round {
             core: self.core,
             client: &mut *self.client,
             buf: &mut *self.buf,
@@ -320,7 +321,6 @@ impl<'a> Serving<'a> {
             state: course.state,
             out: &self.scratch.out,
             upload: &mut course.upload,
-            tries: &mut course.tries,
             to_head: self.facts.to_head,
             upgrade: self.facts.upgrade,
             may_hold: self.facts.idempotent && course.replayable,
@@ -328,7 +328,8 @@ impl<'a> Serving<'a> {
             latest: course.latest,
             timeout: course.timeout,
             awaits_continue: &mut course.awaits_continue,
-        }
+        };
+        (round, &mut course.tries)
     }
 
     /// RFC 9110, 15.2: interim answers are passed on, but not 100 to who did not ask, nor any to HTTP/1.0.

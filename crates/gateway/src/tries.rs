@@ -155,6 +155,8 @@ pub(crate) struct Try<'a> {
     pub(crate) silent: bool,
     /// When the first byte of an answer came.
     pub(crate) first_at: Option<Moment>,
+    /// When something last came for it.
+    pub(crate) heard_at: Moment,
     /// Whether its endpoint was in no doubt when it began.
     pub(crate) was_good: bool,
     /// Whether its connection had answered before.
@@ -238,6 +240,11 @@ impl<'a> Tries<'a> {
         }
     }
 
+    /// Those that are under way, with their places.
+    pub(crate) fn under_way(&mut self) -> impl Iterator<Item = (usize, &mut Try<'a>)> {
+        self.0.iter_mut().enumerate().filter_map(|(i, one)| Some((i, one.as_mut()?)))
+    }
+
     /// The try at this place, to change it.
     pub(crate) fn get_mut(&mut self, i: usize) -> Option<&mut Try<'a>> {
         self.0[i].as_mut()
@@ -281,6 +288,7 @@ impl<'a> Tries<'a> {
             parser,
             silent: false,
             first_at: None,
+            heard_at: now,
             was_good: endpoint.is_good(),
             reused,
             stage,
@@ -345,6 +353,11 @@ impl<'a> Try<'a> {
             Stage::Ended(conn) => conn.as_mut(),
             Stage::Connecting(_) => None,
         }
+    }
+
+    /// Whether its answer was held.
+    pub(crate) fn is_held(&self) -> bool {
+        matches!(self.stage, Stage::Holding { .. })
     }
 
     /// Its connection takes no other request.
