@@ -113,13 +113,16 @@ fn a_race_with_an_idle_close_costs_nothing_and_is_held_against_nobody() {
             s.retry.attempts = 3;
         })
         .start();
+    let clock = kernel::Clock::real();
     assert_eq!(running.ask(get("/")).status, 200);
-    testkit::pace(ms(60));
+    let answered = clock.now();
+    testkit::pace(ms(400));
     used_late.open();
     eventually(SOON, "the idle close to be seen", || (idle(&running) == 0).then_some(()));
+    let idled = clock.now().since(answered);
     assert_eq!(running.ask(get("/")).status, 200);
     // For more than half as long as the one that was closed, and less than as long.
-    testkit::pace(ms(45));
+    testkit::pace(idled.mul_f64(0.65));
     assert_eq!(running.ask(get("/")).status, 200);
     assert_eq!(running.metric("evenkeel_endpoint_stale_retries_total", &[]), 1.0);
     upstream.finish(SOON).unwrap();

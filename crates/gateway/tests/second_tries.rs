@@ -265,7 +265,7 @@ fn a_try_that_takes_too_long_is_followed_by_another() {
     let held = gate.clone();
     let slow = Upstream::serving(move |_| Reply::ok("slow").wait(&held)).unwrap();
     let good = good();
-    let running = pair(&slow, &good).service(|s| s.retry.per_try_timeout = Some(ms(60))).start();
+    let running = pair(&slow, &good).service(|s| s.retry.per_try_timeout = Some(ms(400))).start();
     assert_eq!(running.ask(get("/")).text(), "good");
     assert_eq!(second_tries(&running, "slow"), 1.0);
     let answer = running.ask(post("/", "x"));
@@ -330,7 +330,7 @@ fn a_held_answer_is_passed_on_when_the_requests_time_is_up() {
     let upstream = Upstream::script(vec![script.hold()]).unwrap();
     let running = Setup::to(upstream.addr())
         .service(resilient)
-        .service(|s| (s.timeout, s.hold.max_wait) = (ms(200), SOON))
+        .service(|s| (s.timeout, s.hold.max_wait) = (ms(1500), SOON))
         .start();
     let mut client = running.client();
     client.send(get("/")).unwrap();
@@ -345,12 +345,12 @@ fn a_held_answer_is_passed_on_when_the_requests_time_is_up() {
 fn a_long_upload_outlives_the_time_of_one_attempt() {
     let upstream = good();
     let running =
-        Setup::to(upstream.addr()).service(resilient).service(|s| s.retry.per_try_timeout = Some(ms(60))).start();
+        Setup::to(upstream.addr()).service(resilient).service(|s| s.retry.per_try_timeout = Some(ms(500))).start();
     let mut client = running.client();
     client.send("PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n").unwrap();
     for _ in 0..5 {
         client.send("2\r\nab\r\n").unwrap();
-        testkit::pace(ms(30));
+        testkit::pace(ms(150));
     }
     client.send("0\r\n\r\n").unwrap();
     assert_eq!(client.read_response(SOON).unwrap().text(), "goodababababab");
