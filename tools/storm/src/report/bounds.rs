@@ -116,7 +116,7 @@ impl Figure {
             AmplificationDuring => "amplification during",
             Duplicates => "duplicate effects",
             ServedOfCapacity => "served, % of capacity",
-            FewestHealthy => "fewest healthy endpoints at a time",
+            FewestHealthy => "fewest endpoints in use at a time",
             UnhealthyAtEnd => "endpoints not healthy at the end",
             Ejections => "ejections",
             DripFirstByte => "first byte of a dripping body, p99 ms",

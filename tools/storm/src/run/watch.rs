@@ -15,14 +15,15 @@ use crate::http::once;
 const PAUSE: Duration = Duration::from_millis(250);
 /// How long an answer may take.
 const LIMIT: Duration = Duration::from_secs(1);
-/// The state of an endpoint that is used like any other.
-const HEALTHY: &str = "healthy";
+/// The states of an endpoint that is in use: a suspect is asked one request at a time until it has answered, and is not
+/// taken out.
+const IN_USE: [&str; 2] = ["healthy", "suspect"];
 
 /// What was seen.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
     looks: u64,
-    /// The fewest healthy endpoints of a service, over all looks.
+    /// The fewest endpoints of a service that were in use, over all looks.
     fewest_healthy: Option<usize>,
     /// Every state but healthy that was seen.
     states: BTreeSet<String>,
@@ -64,9 +65,9 @@ impl Seen {
         };
         self.looks += 1;
         for service in states(status) {
-            let healthy = service.iter().filter(|state| *state == HEALTHY).count();
+            let healthy = service.iter().filter(|state| IN_USE.contains(&state.as_str())).count();
             self.fewest_healthy = Some(self.fewest_healthy.map_or(healthy, |fewest| fewest.min(healthy)));
-            self.states.extend(service.into_iter().filter(|state| state != HEALTHY));
+            self.states.extend(service.into_iter().filter(|state| state != IN_USE[0]));
         }
     }
 
@@ -79,7 +80,7 @@ impl Seen {
             "unanswered": self.unanswered,
             "fewest_healthy": self.fewest_healthy,
             "other_states": self.states,
-            "unhealthy_at_end": last.iter().flatten().filter(|state| *state != HEALTHY).count(),
+            "unhealthy_at_end": last.iter().flatten().filter(|state| !IN_USE.contains(&state.as_str())).count(),
             "counters": sums(&metrics),
         }))
     }
