@@ -411,7 +411,8 @@ impl ServiceState {
         };
         self.shares.store(shares.to_bits(), Ordering::Relaxed);
         self.gate.set_tiers(shares);
-        if let Some(change) = change {
+        // With one tier there is nothing to fail over to; who is usable is said of each endpoint.
+        if let Some(change) = change.filter(|_| self.has_tiers()) {
             let (from, to, reason) = (change.from, change.to, change.reason);
             tracing::warn!(service = self.name, %from, %to, %reason, "failover");
         }
