@@ -19,7 +19,8 @@ impl<'a> Serving<'a> {
         let now = core.clock().now();
         let state = course.state;
         let rule = &course.service.gate;
-        let until = course.until.min(*course.gate_until.get_or_insert(now + rule.max_wait));
+        let wait = policy::gate::wait(rule, course.until.since(now)).unwrap_or_default();
+        let until = *course.gate_until.get_or_insert(now + wait);
         let cells = state.tries.shard(core.index);
         let Some(mut waiter) = state.gate.enter(now, until, course.ticket) else {
             cells.shed.inc();
