@@ -1,0 +1,631 @@
+//! The closed vocabulary of what the journal tells. An event is declared once, below: its stored record, its metric
+//! label, its log line and its row in the catalogue all come from that declaration.
+//!
+//! | part of a declaration | what it becomes |
+//! | --- | --- |
+//! | the name, such as `endpoint.ejected` | the `kind` of records, log lines and `evenkeel_events_total` |
+//! | the version | rises when a field changes its meaning or goes; a field that is added changes nothing |
+//! | the level | that of the log line, and the colour in the console |
+//! | `mark` or `plain` | whether charts show it as a change |
+//! | `once` or `often` | whether the journal may fold repetitions into one record with a count (`crate::journal`) |
+//! | the fields | the record's `data`; `service`, `endpoint` and `actor` are also what the journal is searched by |
+//! | the sentence | what people read; it may name any field in braces |
+//!
+//! A kind is never renamed or removed, and never means something else. Whoever reads records meets kinds of a newer
+//! version, so what is read is a [`crate::journal::Record`], which needs no declaration.
+
+use std::fmt;
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+/// The longest text of one field that is kept, in bytes: a sentence or two from an operator, or an error.
+pub const MAX_FIELD_BYTES: usize = 2_000;
+
+/// How grave an event is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// Somebody will want to know it later.
+    Info,
+    /// Something is not as it should be, and is being dealt with.
+    Warn,
+    /// Somebody has to look.
+    Error,
+}
+
+/// What the declaration of an event says.
+#[derive(Clone, Copy, Debug)]
+pub struct Declared {
+    /// The stable name.
+    pub name: &'static str,
+    /// Of the form of its fields.
+    pub version: u8,
+    /// How grave it is.
+    pub level: Level,
+    /// Whether charts show it as a change.
+    pub is_mark: bool,
+    /// Whether repetitions may be folded into one record.
+    pub may_fold: bool,
+    /// When it is told.
+    pub meaning: &'static str,
+    /// Names of its fields and what they are.
+    pub fields: &'static [(&'static str, &'static str)],
+    /// What people read, with fields in braces.
+    pub sentence: &'static str,
+}
+
+/// A value that an event's field can have.
+pub trait Field: Serialize {
+    /// The text of it, if it is a text.
+    fn as_text(&self) -> Option<&str> {
+        None
+    }
+}
+
+impl Field for String {
+    fn as_text(&self) -> Option<&str> {
+        Some(self)
+    }
+}
+impl Field for u64 {}
+impl Field for u8 {}
+impl Field for bool {}
+
+macro_rules! is_mark {
+    (mark) => {
+        true
+    };
+    (plain) => {
+        false
+    };
+}
+
+macro_rules! may_fold {
+    (often) => {
+        true
+    };
+    (once) => {
+        false
+    };
+}
+
+macro_rules! events {
+    ($(
+        #[doc = $meaning:literal]
+        $variant:ident $name:literal $version:literal $level:ident $mark:ident $often:ident {
+            $( #[doc = $about:literal] $field:ident : $type:ty ),* $(,)?
+        } $sentence:literal
+    )*) => {
+        /// Something that happened and is worth knowing later.
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub enum Event {
+            $( #[doc = $meaning] $variant { $( #[doc = $about] $field: $type, )* }, )*
+        }
+
+        /// What kind of event it is.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum EventKind {
+            $( #[doc = $meaning] $variant, )*
+        }
+
+        impl EventKind {
+            /// Every kind, in the order of the declarations.
+            pub const ALL: &'static [EventKind] = &[ $( EventKind::$variant, )* ];
+
+            /// What its declaration says.
+            pub const fn declared(self) -> Declared {
+                match self {
+                    $( EventKind::$variant => Declared {
+                        name: $name,
+                        version: $version,
+                        level: Level::$level,
+                        is_mark: is_mark!($mark),
+                        may_fold: may_fold!($often),
+                        meaning: $meaning,
+                        fields: &[ $( (stringify!($field), $about), )* ],
+                        sentence: $sentence,
+                    }, )*
+                }
+            }
+        }
+
+        impl Event {
+            /// What kind it is.
+            pub const fn kind(&self) -> EventKind {
+                match self { $( Event::$variant { .. } => EventKind::$variant, )* }
+            }
+
+            /// What people read.
+            #[allow(unused_variables, reason = "a sentence need not name every field")]
+            pub fn sentence(&self) -> String {
+                match self { $( Event::$variant { $( $field, )* } => format!($sentence), )* }
+            }
+
+            /// A text field by its name.
+            pub fn text(&self, name: &str) -> Option<&str> {
+                match self {
+                    $( Event::$variant { $( $field, )* } => {
+                        $( if name == stringify!($field) { return Field::as_text($field); } )*
+                        None
+                    } )*
+                }
+            }
+
+            /// All fields, by name.
+            pub fn data(&self) -> Map<String, Value> {
+                let mut data = Map::new();
+                match self {
+                    $( Event::$variant { $( $field, )* } => {
+                        $( data.insert(stringify!($field).to_owned(), value($field)); )*
+                    } )*
+                }
+                data
+            }
+        }
+    };
+}
+
+fn value(field: &impl Field) -> Value {
+    match field.as_text() {
+        Some(text) => Value::from(clip(text)),
+        None => serde_json::to_value(field).unwrap_or(Value::Null),
+    }
+}
+
+/// The part of `text` that is kept.
+fn clip(text: &str) -> &str {
+    &text[..text.floor_char_boundary(MAX_FIELD_BYTES)]
+}
+
+events! {
+    /// A node serves.
+    NodeStarted "node.started" 1 Info mark once {
+        /// Of the build
+        version: String,
+        /// Of the process
+        pid: u64,
+        /// Where the configuration was read from
+        config: String,
+        /// Whether it took the listening sockets over from a process before it
+        took_over: bool,
+    } "Evenkeel {version} serves (process {pid}, {config})"
+
+    /// A node was told to stop.
+    NodeStopping "node.stopping" 1 Info mark once {
+        /// Of the process
+        pid: u64,
+        /// Who or what asked
+        reason: String,
+    } "process {pid} stops: {reason}"
+
+    /// A node has stopped; a node that starts without one before it has crashed.
+    NodeStopped "node.stopped" 1 Info plain once {
+        /// Of the process
+        pid: u64,
+        /// Connections that were cut because their time was up
+        cut: u64,
+    } "process {pid} has stopped; {cut} connections were cut"
+
+    /// A new process asked for the listening sockets and serves on them now; the old one finishes what it has.
+    NodeHandedOver "node.handed_over" 1 Info mark once {
+        /// The old process
+        from_pid: u64,
+        /// The new process
+        to_pid: u64,
+    } "process {from_pid} handed its sockets to process {to_pid}"
+
+    /// A hand-over did not come about; the old process goes on.
+    NodeHandOverFailed "node.hand_over_failed" 1 Warn plain once {
+        /// Why
+        reason: String,
+    } "a hand-over did not come about: {reason}"
+
+    /// Another configuration was put in force.
+    ConfigApplied "config.applied" 1 Info mark once {
+        /// Where it was read from
+        config: String,
+        /// What is different, one change a line
+        changes: String,
+        /// What only a restart will change
+        held_back: String,
+    } "the configuration was reloaded: {changes}"
+
+    /// A configuration that was read cannot be used; the one before stays in force.
+    ConfigRefused "config.refused" 1 Error plain once {
+        /// Where it was read from
+        config: String,
+        /// The first thing that is wrong
+        problem: String,
+        /// How many things are wrong
+        problems: u64,
+    } "a configuration was refused, nothing has changed: {problem}"
+
+    /// A version of something was deployed, by the word of whoever deployed it.
+    DeployMarked "deploy.marked" 1 Info mark once {
+        /// What was deployed: a service of the configuration, if it is one
+        service: String,
+        /// Which version
+        version: String,
+        /// Where to
+        environment: String,
+        /// What came of it: succeeded, failed, started or another word of the deployer's
+        status: String,
+        /// Who deployed it
+        actor: String,
+        /// Where more is to be read
+        url: String,
+        /// Who told it: api, github or gitlab
+        source: String,
+        /// What the deployer calls it, so that it is told once
+        key: String,
+    } "{service} {version} was deployed to {environment} ({status}) by {actor}"
+
+    /// An endpoint is silent far beyond its usual; it gets one request at a time.
+    EndpointSuspected "endpoint.suspected" 1 Warn plain often {
+        /// Its service
+        service: String,
+        /// Its name
+        endpoint: String,
+        /// Why
+        reason: String,
+    } "{endpoint} of {service} is suspect: {reason}"
+
+    /// An endpoint that was suspect answered.
+    EndpointCleared "endpoint.cleared" 1 Info plain often {
+        /// Its service
+        service: String,
+        /// Its name
+        endpoint: String,
+        /// Why
+        reason: String,
+    } "{endpoint} of {service} is no longer suspect: {reason}"
+
+    /// An endpoint was taken out for what requests or checks met.
+    EndpointEjected "endpoint.ejected" 1 Warn mark often {
+        /// Its service
+        service: String,
+        /// Its name
+        endpoint: String,
+        /// What it was before
+        from: String,
+        /// Why
+        reason: String,
+    } "{endpoint} of {service} was taken out: {reason}"
+
+    /// An endpoint that was taken out gets single requests on trial.
+    EndpointOnProbation "endpoint.on_probation" 1 Info plain often {
+        /// Its service
+        service: String,
+        /// Its name
+        endpoint: String,
+        /// Why
+        reason: String,
+    } "{endpoint} of {service} is on trial: {reason}"
+
+    /// An endpoint that was taken out takes requests again.
+    EndpointReturned "endpoint.returned" 1 Info mark often {
+        /// Its service
+        service: String,
+        /// Its name
+        endpoint: String,
+        /// Why
+        reason: String,
+    } "{endpoint} of {service} is back: {reason}"
+
+    /// An operator took an endpoint out in an orderly way.
+    EndpointDrained "endpoint.drained" 1 Info mark once {
+        /// Its service
+        service: String,
+        /// Its name
+        endpoint: String,
+        /// The operator
+        actor: String,
+        /// In the operator's words
+        reason: String,
+        /// Whether it holds after a restart
+        kept: bool,
+    } "{actor} drained {endpoint} of {service}: {reason}"
+
+    /// An operator took an endpoint out as broken.
+    EndpointTakenDown "endpoint.taken_down" 1 Warn mark once {
+        /// Its service
+        service: String,
+        /// Its name
+        endpoint: String,
+        /// The operator
+        actor: String,
+        /// In the operator's words
+        reason: String,
+        /// Whether it holds after a restart
+        kept: bool,
+    } "{actor} took {endpoint} of {service} down: {reason}"
+
+    /// An operator let an endpoint back in.
+    EndpointResumed "endpoint.resumed" 1 Info mark once {
+        /// Its service
+        service: String,
+        /// Its name
+        endpoint: String,
+        /// The operator
+        actor: String,
+        /// In the operator's words
+        reason: String,
+        /// Whether it holds after a restart
+        kept: bool,
+    } "{actor} let {endpoint} of {service} back in: {reason}"
+
+    /// An endpoint came by heartbeat.
+    EndpointRegistered "endpoint.registered" 1 Info plain often {
+        /// Its service
+        service: String,
+        /// Its address
+        endpoint: String,
+        /// The token it came with
+        actor: String,
+    } "{endpoint} registered at {service}"
+
+    /// An endpoint that came by heartbeat is gone.
+    EndpointLeft "endpoint.left" 1 Info plain often {
+        /// Its service
+        service: String,
+        /// Its address
+        endpoint: String,
+        /// Why
+        reason: String,
+    } "{endpoint} left {service}: {reason}"
+
+    /// The endpoints of a service that are found in DNS are others than before.
+    DnsChanged "dns.changed" 1 Info plain often {
+        /// The service
+        service: String,
+        /// The name that was asked for
+        name: String,
+        /// How many endpoints there are now
+        endpoints: u64,
+        /// Those that came
+        added: String,
+        /// Those that went
+        removed: String,
+    } "{name} of {service} now has {endpoints} endpoints (new: {added}; gone: {removed})"
+
+    /// DNS does not answer; what it said last counts.
+    DnsLost "dns.lost" 1 Warn plain often {
+        /// The service
+        service: String,
+        /// The name that was asked for
+        name: String,
+        /// What came instead
+        error: String,
+    } "DNS does not answer for {name} of {service}; what it said last counts: {error}"
+
+    /// DNS answers again.
+    DnsReturned "dns.returned" 1 Info plain often {
+        /// The service
+        service: String,
+        /// The name that was asked for
+        name: String,
+    } "DNS answers again for {name} of {service}"
+
+    /// Other tiers of a service take its requests than before.
+    ServiceFailedOver "service.failed_over" 1 Warn mark often {
+        /// The service
+        service: String,
+        /// Who took them
+        from: String,
+        /// Who takes them
+        to: String,
+        /// Why
+        reason: String,
+    } "requests to {service} go to {to} instead of {from}: {reason}"
+
+    /// An operator sent a service's requests to one tier.
+    ServiceSwitched "service.switched" 1 Info mark once {
+        /// The service
+        service: String,
+        /// Which
+        tier: u8,
+        /// The operator
+        actor: String,
+        /// In the operator's words
+        reason: String,
+        /// Whether it holds after a restart
+        kept: bool,
+    } "{actor} sent the requests to {service} to tier {tier}: {reason}"
+
+    /// An operator left the choice of the tier to the node again.
+    ServiceReleased "service.released" 1 Info mark once {
+        /// The service
+        service: String,
+        /// The operator
+        actor: String,
+        /// In the operator's words
+        reason: String,
+        /// Whether it holds after a restart
+        kept: bool,
+    } "{actor} left the tiers of {service} to themselves again: {reason}"
+
+    /// A service's budget of second tries stands at another level.
+    BudgetMoved "budget.moved" 1 Info plain often {
+        /// The service
+        service: String,
+        /// Where it stood
+        from: String,
+        /// Where it stands: low, usual, pausing or raised
+        to: String,
+        /// Second tries for each 100 requests that are allowed now
+        percent: u64,
+    } "the budget of second tries of {service} is {to} now ({percent} % of its requests; it was {from})"
+
+    /// Second tries were wanted that the budget did not pay for.
+    BudgetExhausted "budget.exhausted" 1 Warn plain often {
+        /// The service
+        service: String,
+        /// How many in this second
+        refused: u64,
+    } "the budget of second tries of {service} is used up"
+
+    /// Nobody of a service can be reached: requests wait until somebody can.
+    ParkingBegan "parking.began" 1 Warn plain often {
+        /// The service
+        service: String,
+    } "no endpoint of {service} can be reached; requests wait for one"
+
+    /// An endpoint can be reached again, or nobody waits any more.
+    ParkingEnded "parking.ended" 1 Info plain often {
+        /// The service
+        service: String,
+        /// Requests that waited
+        parked: u64,
+        /// How long it took, in milliseconds
+        waited_ms: u64,
+    } "requests to {service} wait no longer for an endpoint ({parked} had waited, {waited_ms} ms)"
+
+    /// A limit turned requests or connections away.
+    LimitReached "limit.reached" 1 Warn plain often {
+        /// The service, if it is a service's limit
+        service: String,
+        /// Which limit, by its key in the configuration
+        limit: String,
+        /// How many were turned away in this second
+        turned_away: u64,
+    } "{limit} turned {turned_away} away"
+
+    /// Lines of the access log are dropped.
+    AccessLogDropping "access_log.dropping" 1 Warn plain often {
+        /// How many in this second
+        lines: u64,
+    } "{lines} lines of the access log were dropped: it cannot keep up"
+
+    /// A worker ended that should not have.
+    WorkerFailed "worker.failed" 1 Error mark once {
+        /// What happened
+        error: String,
+    } "a worker has ended: {error}"
+
+    /// A file of the store cannot be used; what it should keep waits in memory, up to a bound.
+    StoreLost "store.lost" 1 Error plain often {
+        /// Which: ledger, journal or series
+        file: String,
+        /// Why not
+        error: String,
+    } "the {file} cannot be used: {error}"
+
+    /// A file of the store can be used again.
+    StoreReturned "store.returned" 1 Info plain often {
+        /// Which
+        file: String,
+        /// For how long it could not be used, in milliseconds
+        lost_ms: u64,
+        /// What waited and is kept now
+        kept: u64,
+        /// What did not fit in memory and is lost
+        dropped: u64,
+    } "the {file} is kept again after {lost_ms} ms: {kept} had waited, {dropped} were dropped"
+
+    /// A file of the store was damaged; it was put aside and a new one begun.
+    StoreDamaged "store.damaged" 1 Error mark once {
+        /// Which
+        file: String,
+        /// What is wrong with it
+        error: String,
+        /// Where it was put
+        aside: String,
+    } "the {file} was damaged ({error}); it was put aside as {aside}"
+
+    /// A file of the store is as large as it may be.
+    StoreFull "store.full" 1 Warn plain often {
+        /// Which
+        file: String,
+        /// How large it may be, in bytes
+        cap_bytes: u64,
+        /// What follows: the oldest is dropped, or nothing more is taken
+        behaviour: String,
+    } "the {file} has reached its size limit of {cap_bytes} bytes: {behaviour}"
+
+    /// A backup of the store was written and verified.
+    BackupWritten "backup.written" 1 Info plain once {
+        /// Where
+        path: String,
+        /// How large it is, in bytes
+        bytes: u64,
+    } "a backup of the store was written to {path}"
+}
+
+impl EventKind {
+    /// Its place in [`EventKind::ALL`].
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+
+    /// The stable name.
+    pub const fn name(self) -> &'static str {
+        self.declared().name
+    }
+
+    /// The kind of this name, if this version knows it.
+    pub fn from_name(name: &str) -> Option<EventKind> {
+        EventKind::ALL.iter().copied().find(|kind| kind.name() == name)
+    }
+}
+
+impl Level {
+    /// The word for it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Level::Info => "info",
+            Level::Warn => "warn",
+            Level::Error => "error",
+        }
+    }
+
+    /// The level of this word.
+    pub fn from_word(word: &str) -> Option<Level> {
+        [Level::Info, Level::Warn, Level::Error].into_iter().find(|level| level.word() == word)
+    }
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.word())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn declarations_are_well_formed() {
+        for (i, kind) in EventKind::ALL.iter().enumerate() {
+            let declared = kind.declared();
+            assert_eq!((kind.index(), EventKind::from_name(declared.name)), (i, Some(*kind)));
+            let (group, what) = declared.name.split_once('.').expect("a group and a word");
+            for part in [group, what] {
+                assert!(!part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{part}");
+            }
+            assert!(declared.version >= 1 && declared.meaning.trim().ends_with('.'), "{}", declared.name);
+        }
+    }
+
+    #[test]
+    fn a_record_has_every_field_and_a_sentence() {
+        let event = Event::EndpointEjected {
+            service: "shop".into(),
+            endpoint: "a:1".into(),
+            from: "closed".into(),
+            reason: "refused twice".into(),
+        };
+        assert_eq!(event.sentence(), "a:1 of shop was taken out: refused twice");
+        assert_eq!((event.text("service"), event.text("actor")), (Some("shop"), None));
+        assert_eq!(event.data().len(), event.kind().declared().fields.len());
+    }
+
+    #[test]
+    fn a_long_text_is_clipped_at_a_character() {
+        let reason = "é".repeat(MAX_FIELD_BYTES);
+        let event = Event::NodeStopping { pid: 1, reason };
+        let kept = event.data()["reason"].as_str().map(str::len);
+        assert_eq!(kept, Some(MAX_FIELD_BYTES));
+    }
+}

@@ -1,0 +1,88 @@
+//! Folding repetitions: what flaps is told a few times and then counted. The key is kind, service and endpoint. The first
+//! [`FOLD_AFTER`] within [`FOLD_WINDOW`] are told as they come, because the first ones are what somebody acts on; those
+//! after them become one record with a count, a first and a last time, and the text of the last.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::Record;
+use crate::time::Moment;
+
+/// How often the same is told before it is folded.
+pub const FOLD_AFTER: u32 = 3;
+/// Within which time; and the longest that something is held back.
+pub const FOLD_WINDOW: Duration = Duration::from_secs(60);
+/// What has been quiet for so long is told.
+pub const FOLD_QUIET: Duration = Duration::from_secs(10);
+/// Keys that are followed at a time.
+pub const FOLD_KEYS_MAX: usize = 4_096;
+
+type Key = (String, String, String);
+
+/// What is folded.
+#[derive(Debug, Default)]
+pub(super) struct Folds(HashMap<Key, Fold>);
+
+#[derive(Debug)]
+struct Fold {
+    since: Moment,
+    last: Moment,
+    told: u32,
+    /// What is held back, and since when.
+    held: Option<(Record, Moment)>,
+}
+
+/// What becomes of a record.
+pub(super) enum Offered {
+    /// It is told.
+    Tell(Box<Record>),
+    /// It is counted, and told later.
+    Folded,
+}
+
+impl Folds {
+    pub(super) fn offer(&mut self, record: Record, now: Moment) -> Offered {
+        let key = (record.kind.clone(), record.service.clone(), record.endpoint.clone());
+        if self.0.len() >= FOLD_KEYS_MAX && !self.0.contains_key(&key) {
+            self.0.retain(|_, fold| fold.held.is_some() || now.since(fold.last) < FOLD_WINDOW);
+            if self.0.len() >= FOLD_KEYS_MAX {
+                return Offered::Tell(Box::new(record));
+            }
+        }
+        let fold = self.0.entry(key).or_insert(Fold { since: now, last: now, told: 0, held: None });
+        fold.last = now;
+        match &mut fold.held {
+            Some((held, _)) => {
+                let (count, at) = (held.count + record.count, held.at_unix_ms);
+                *held = Record { count, at_unix_ms: at, ..record };
+                Offered::Folded
+            }
+            None => {
+                if now.since(fold.since) >= FOLD_WINDOW {
+                    (fold.since, fold.told) = (now, 0);
+                }
+                if fold.told < FOLD_AFTER {
+                    fold.told += 1;
+                    return Offered::Tell(Box::new(record));
+                }
+                fold.held = Some((record, now));
+                Offered::Folded
+            }
+        }
+    }
+
+    /// What is to be told now; at [`Moment::MAX`], everything.
+    pub(super) fn due(&mut self, now: Moment) -> Vec<Record> {
+        let mut due = Vec::new();
+        for fold in self.0.values_mut() {
+            let is_due = |since: Moment| now.since(fold.last) >= FOLD_QUIET || now.since(since) >= FOLD_WINDOW;
+            if fold.held.as_ref().is_some_and(|(_, since)| is_due(*since)) {
+                due.extend(fold.held.take().map(|(record, _)| record));
+                // What goes on flapping goes on being folded.
+                fold.since = now;
+            }
+        }
+        due.sort_by_key(|record| record.at_unix_ms);
+        due
+    }
+}
