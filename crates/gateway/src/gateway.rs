@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 
 use arc_swap::ArcSwap;
 use kernel::metrics::Sharded;
-use kernel::{Clock, Drain, Entropy};
+use kernel::{Clock, Drain, Entropy, Journal};
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
@@ -17,9 +17,11 @@ use crate::checks;
 use crate::core::{ClientCounts, Commons, Mailbox};
 use crate::discovered::Discovered;
 use crate::inspect::GatewayView;
+use crate::limits::Limits;
 use crate::plan::{EndpointPlan, HealthPlan, Plan};
 use crate::service::TICK;
 use crate::state::{Registry, Snapshot, traffic_view};
+use crate::story::Stories;
 use crate::worker;
 
 /// The running data plane. Dropping it does not stop it: that is what the drain is for.
@@ -54,7 +56,8 @@ struct Check {
 }
 
 impl Gateway {
-    /// Starts `workers` workers that accept from all `listeners`. Health checks run on `control`.
+    /// Starts `workers` workers that accept from all `listeners`. Health checks run on `control`. What changes is told to
+    /// `journal`.
     ///
     /// # Errors
     /// When threads, descriptors or randomness cannot be had.
@@ -65,13 +68,14 @@ impl Gateway {
         clock: Clock,
         drain: &Drain,
         control: Handle,
+        journal: Journal,
     ) -> io::Result<Gateway> {
         let workers = workers.max(1);
-        let mut registry = Registry::new(workers, clock.clone());
+        let mut registry = Registry::new(workers, clock.clone(), journal.clone());
         let access = AccessSink::start()?;
         access.configure(plan.access_log.as_ref());
         let discovered = Discovered::new(plan);
-        let snapshot = registry.snapshot(discovered.merged());
+        let (snapshot, _nothing_left) = registry.snapshot(discovered.merged());
         let commons = Arc::new(Commons {
             snapshot: ArcSwap::from_pointee(snapshot),
             generation: AtomicU64::new(0),
@@ -80,6 +84,9 @@ impl Gateway {
             clients: ClientCounts::default(),
             edge: Sharded::new(workers),
             access,
+            stories: (0..workers).map(|_| Stories::default()).collect(),
+            journal,
+            leaving: Mutex::default(),
             control: control.clone(),
         });
         let mut threads = Vec::new();
@@ -152,7 +159,10 @@ impl Gateway {
 
     fn put_in_force(&self, planning: &mut Planning) -> io::Result<()> {
         let plan = planning.discovered.merged();
-        let snapshot = Arc::new(planning.registry.snapshot(plan));
+        let (snapshot, left) = planning.registry.snapshot(plan);
+        let snapshot = Arc::new(snapshot);
+        // They are counted until nobody can add to them any more; on the list before they are out of the plan.
+        self.commons.leaving.lock().unwrap_or_else(PoisonError::into_inner).extend(left);
         self.commons.snapshot.store(snapshot.clone());
         self.commons.generation.store(snapshot.generation, Ordering::Release);
         self.start_checks(&snapshot)
@@ -225,13 +235,16 @@ impl Gateway {
     }
 }
 
-/// Lets every service's judge look at what the workers counted, until the gateway ends.
+/// Lets every service's judge look at what the workers counted, and tells which limits were reached, until the gateway
+/// ends.
 async fn tick(commons: Arc<Commons>) {
     let mut every = tokio::time::interval(TICK);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut limits = Limits::default();
     loop {
         every.tick().await;
         let now = commons.clock.now();
         commons.snapshot.load().services.iter().for_each(|service| service.tick(now));
+        limits.look(&commons, now);
     }
 }
