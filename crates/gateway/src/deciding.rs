@@ -58,7 +58,13 @@ impl<'a> Serving<'a> {
     pub(crate) fn tell_of_connection(&mut self, one: &Try<'_>) {
         let Some(at) = one.connected_at else { return };
         let waited = one.conn().is_some_and(|c| c.waited);
-        let connection = if waited { "waited" } else if one.reused { "reused" } else { "new" };
+        let connection = if waited {
+            "waited"
+        } else if one.reused {
+            "reused"
+        } else {
+            "new"
+        };
         let after_us = u64::try_from(at.since(one.begun_at).as_micros()).unwrap_or(u64::MAX);
         self.mark(at, Mark::Connected { number: one.number, connection, after_us });
     }

@@ -182,7 +182,11 @@ impl Rings {
 }
 
 /// Everything that is known of an id, from all workers.
-pub(crate) fn why<'a>(all: impl Iterator<Item = &'a Stories>, id: &[u8], clock: &Clock) -> Result<Vec<RequestTrace>, Option<u64>> {
+pub(crate) fn why<'a>(
+    all: impl Iterator<Item = &'a Stories>,
+    id: &[u8],
+    clock: &Clock,
+) -> Result<Vec<RequestTrace>, Option<u64>> {
     let (mut found, mut oldest) = (Vec::new(), None::<Moment>);
     for (worker, stories) in all.enumerate() {
         let rings = stories.lock();

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use gateway::plan::{EdgePlan, EndpointPlan, HeaderEdits, Plan, RouteAction, RoutePlan, ServicePlan, TracePlan};
 use gateway::{Gateway, GatewayView};
-use kernel::metrics::{Collect, Family, Labels, LatencySum, Sink};
 use kernel::journal::Boot;
+use kernel::metrics::{Collect, Family, Labels, LatencySum, Sink};
 use kernel::{Clock, DrainPhase, DrainTrigger, Journal};
 use policy::balance::Balance;
 use policy::failover::FailoverRule;
