@@ -14,10 +14,16 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use console::view::{Acted, ActionError, ConfigView, EndpointAction, NodeView, Order, ReloadView, ServiceAction};
+use console::view::{
+    Acted, ActionError, ConfigView, DeployMark, EndpointAction, NoTallies, NodeView, Order, ReloadView, ServiceAction,
+};
 use console::{AdminServer, AdminSettings, ApiServer, ApiSettings, Limits, Node, Readiness, Vitals};
 use gateway::{Gateway, GatewayView};
-use kernel::{Clock, Drain, DrainPhase, DrainTrigger, Finding, Moment, Severity};
+use kernel::journal::{Boot, Journal, JournalReader};
+use kernel::store::FileHealth;
+use kernel::tally::TallyReader;
+use kernel::trace::{TraceLine, Why};
+use kernel::{Clock, Drain, DrainPhase, DrainTrigger, Entropy, Finding, Moment, Severity};
 use observe::{Format, Process, Registry};
 use tokio::runtime::Handle;
 
@@ -33,6 +39,8 @@ use crate::views;
 const BACKLOG: i32 = 4096;
 /// How often the configuration file is looked at for a change.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
+/// What somebody who tells of a deployment waits for the disk.
+const DEPLOY_WAIT: Duration = Duration::from_secs(5);
 /// What a connection to the console may take to end after the drain.
 const CONSOLE_GRACE: Duration = Duration::from_millis(500);
 
@@ -69,6 +77,7 @@ struct Inner {
     source: Source,
     gateway: Arc<Gateway>,
     operations: Arc<Operations>,
+    journal: Journal,
     discovery: Discovery,
     metrics: Registry,
     clock: Clock,
@@ -204,6 +213,8 @@ impl App {
             return Err(StartError::Config { text: outcome.text(), findings: outcome.findings });
         };
         let clock = Clock::real();
+        let mut entropy = Entropy::from_os().map_err(|e| system("make random numbers")(std::io::Error::other(e)))?;
+        let journal = Journal::unkept(clock.clone(), Boot::new(&mut entropy));
         let (trigger, drain) = DrainTrigger::new();
         let (listeners, admin_listener, api_listener) = bind_all(&compiled, &outcome)?;
         log_warnings(&outcome);
@@ -238,6 +249,7 @@ impl App {
             source,
             gateway,
             operations,
+            journal,
             discovery,
             metrics,
             started: clock.now(),
@@ -629,5 +641,37 @@ impl Node for Inner {
 
     fn service_action(&self, service: &str, action: ServiceAction, order: &Order) -> Result<Acted, ActionError> {
         self.operations.service_action(self.gateway.as_ref(), service, action, order)
+    }
+
+    fn journal(&self) -> Arc<dyn JournalReader> {
+        Arc::new(self.journal.clone())
+    }
+
+    fn journal_changes(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.journal.changes()
+    }
+
+    fn tallies(&self) -> Arc<dyn TallyReader> {
+        Arc::new(NoTallies)
+    }
+
+    fn why(&self, _id: &str) -> Why {
+        Why::NotKept { oldest_unix_ms: None, sample_one_in: 0, slow_ms: 0 }
+    }
+
+    fn traces(&self, _most: usize, _service: Option<&str>) -> Vec<TraceLine> {
+        Vec::new()
+    }
+
+    fn store(&self) -> Vec<FileHealth> {
+        Vec::new()
+    }
+
+    fn deploy(&self, mark: &DeployMark) -> Result<Acted, ActionError> {
+        let event = mark.event();
+        let message = event.sentence();
+        let kept = self.journal.tell_durably(event).wait(DEPLOY_WAIT);
+        kept.map_err(|error| ActionError::NotKept(error.to_string()))?;
+        Ok(Acted { message, kept: true })
     }
 }

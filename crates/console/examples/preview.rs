@@ -7,15 +7,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use console::view::{
-    Acted, ActionError, BudgetView, ConfigView, EndpointAction, EndpointState, EndpointView, Node, NodeView, Order,
-    ReloadView, ServiceAction, ServiceView, TrafficView,
+    Acted, ActionError, BudgetView, ConfigView, DeployMark, EndpointAction, EndpointState, EndpointView, NoTallies,
+    Node, NodeView, Order, ReloadView, ServiceAction, ServiceView, TrafficView,
 };
 use console::{AdminServer, AdminSettings, Limits, Readiness, Vitals};
+use kernel::journal::{Boot, Journal, JournalReader};
 use kernel::metrics::{Latency, LatencySum};
+use kernel::store::FileHealth;
+use kernel::tally::TallyReader;
+use kernel::trace::{TraceLine, Why};
 use kernel::{Clock, DrainPhase, DrainTrigger, Entropy, Finding, Moment, Place, Severity};
 
 struct Made {
     clock: Clock,
+    journal: Journal,
     scene: String,
     reloaded: Mutex<Option<Moment>>,
 }
@@ -171,6 +176,35 @@ impl Node for Made {
     fn service_action(&self, service: &str, _action: ServiceAction, order: &Order) -> Result<Acted, ActionError> {
         Ok(Acted { message: format!("{service}: {}", order.reason), kept: false })
     }
+
+    fn journal(&self) -> Arc<dyn JournalReader> {
+        Arc::new(self.journal.clone())
+    }
+
+    fn journal_changes(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.journal.changes()
+    }
+
+    fn tallies(&self) -> Arc<dyn TallyReader> {
+        Arc::new(NoTallies)
+    }
+
+    fn why(&self, _id: &str) -> Why {
+        Why::NotKept { oldest_unix_ms: None, sample_one_in: 0, slow_ms: 0 }
+    }
+
+    fn traces(&self, _most: usize, _service: Option<&str>) -> Vec<TraceLine> {
+        Vec::new()
+    }
+
+    fn store(&self) -> Vec<FileHealth> {
+        Vec::new()
+    }
+
+    fn deploy(&self, mark: &DeployMark) -> Result<Acted, ActionError> {
+        self.journal.tell(mark.event());
+        Ok(Acted { message: mark.event().sentence(), kept: false })
+    }
 }
 
 impl Made {
@@ -193,7 +227,8 @@ impl Made {
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let clock = Clock::real();
     let scene = std::env::args().nth(1).unwrap_or_else(|| "calm".into());
-    let node = Made { clock: clock.clone(), scene, reloaded: Mutex::new(None) };
+    let journal = Journal::unkept(clock.clone(), Boot::new(&mut Entropy::from_seed(1)));
+    let node = Made { clock: clock.clone(), journal, scene, reloaded: Mutex::new(None) };
     let vitals = Vitals::new(Arc::new(node), clock);
     let (trigger, drain) = DrainTrigger::new();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;

@@ -196,6 +196,7 @@ impl From<ActionError> for Problem {
             ActionError::UnknownTier(_) | ActionError::BadReason(_) | ActionError::TooMany(_) => {
                 ProblemCode::ActionRefused
             }
+            ActionError::NotKept(_) => ProblemCode::NotKept,
         };
         let problem = Problem::new(code, words::tame(&error.to_string()));
         match error {

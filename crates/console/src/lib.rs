@@ -21,6 +21,9 @@ pub mod status;
 pub mod token;
 pub mod view;
 pub mod vitals;
+mod when;
+pub mod why_text;
+mod why_words;
 pub mod words;
 
 pub use actions::{endpoint_path, service_path};

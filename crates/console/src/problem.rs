@@ -52,6 +52,7 @@ problems! {
     RegistrationRefused "registration-refused" 422 "The endpoint cannot be registered like this";
     CallFailed        "call-failed"         500 "The request failed inside the node";
     CallTimeout       "call-timeout"        503 "The request took too long";
+    NotKept           "not-kept"            503 "It is not known to be kept";
 }
 
 /// One error answer.

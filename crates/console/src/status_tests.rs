@@ -3,11 +3,15 @@
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
-use kernel::Clock;
+use kernel::journal::{Boot, Journal, JournalReader};
 use kernel::metrics::Latency;
+use kernel::store::FileHealth;
+use kernel::tally::TallyReader;
+use kernel::trace::{TraceLine, Why};
+use kernel::{Clock, Entropy};
 
 use super::*;
-use crate::view::{Acted, ActionError, ConfigView, EndpointAction, Node, Order, ServiceAction};
+use crate::view::{Acted, ActionError, ConfigView, DeployMark, EndpointAction, NoTallies, Node, Order, ServiceAction};
 use crate::vitals::{SAMPLE_EVERY, Vitals};
 
 struct Fixed(Mutex<NodeView>);
@@ -29,6 +33,28 @@ impl Node for Fixed {
         Ok(Acted::default())
     }
     fn service_action(&self, _: &str, _: ServiceAction, _: &Order) -> Result<Acted, ActionError> {
+        Ok(Acted::default())
+    }
+    fn journal(&self) -> Arc<dyn JournalReader> {
+        let clock = Clock::manual(SystemTime::UNIX_EPOCH);
+        Arc::new(Journal::unkept(clock, Boot::new(&mut Entropy::from_seed(1))))
+    }
+    fn journal_changes(&self) -> tokio::sync::watch::Receiver<u64> {
+        tokio::sync::watch::channel(0).1
+    }
+    fn tallies(&self) -> Arc<dyn TallyReader> {
+        Arc::new(NoTallies)
+    }
+    fn why(&self, _: &str) -> Why {
+        Why::NotKept { oldest_unix_ms: None, sample_one_in: 0, slow_ms: 0 }
+    }
+    fn traces(&self, _: usize, _: Option<&str>) -> Vec<TraceLine> {
+        Vec::new()
+    }
+    fn store(&self) -> Vec<FileHealth> {
+        Vec::new()
+    }
+    fn deploy(&self, _: &DeployMark) -> Result<Acted, ActionError> {
         Ok(Acted::default())
     }
 }

@@ -2,10 +2,20 @@
 //! happened in the last minute is worked out in `vitals` from two snapshots.
 
 use std::fmt::Debug;
+use std::sync::Arc;
 use std::time::Duration;
 
 use kernel::Finding;
+use kernel::journal::JournalReader;
 use kernel::metrics::LatencySum;
+use kernel::store::FileHealth;
+use kernel::tally::TallyReader;
+use kernel::trace::{TraceLine, Why};
+use tokio::sync::watch;
+
+mod past;
+
+pub use past::{DeployMark, NoTallies};
 
 /// The running node, as the console sees it. Methods are called on the control plane, several at a time.
 pub trait Node: Send + Sync + 'static {
@@ -36,6 +46,24 @@ pub trait Node: Send + Sync + 'static {
     /// # Errors
     /// Why not; nothing has changed then.
     fn service_action(&self, service: &str, action: ServiceAction, order: &Order) -> Result<Acted, ActionError>;
+    /// What changed, as it is kept. Reading it may block on a disk.
+    fn journal(&self) -> Arc<dyn JournalReader>;
+    /// Told when this process has something new in its journal; another process may write to the same one untold.
+    fn journal_changes(&self) -> watch::Receiver<u64>;
+    /// How much flowed, as it is kept. Reading it may block on a disk.
+    fn tallies(&self) -> Arc<dyn TallyReader>;
+    /// What was done with the request of this id.
+    fn why(&self, id: &str) -> Why;
+    /// Requests whose traces are kept, newest first: those that were not plain, and a sample of the rest. Only those for
+    /// `service`, if one is given.
+    fn traces(&self, most: usize, service: Option<&str>) -> Vec<TraceLine>;
+    /// How the files of the store are; none if this node keeps nothing.
+    fn store(&self) -> Vec<FileHealth>;
+    /// Puts a deployment into the journal; may block on a disk.
+    ///
+    /// # Errors
+    /// When it is not known to be kept; it may be kept later all the same.
+    fn deploy(&self, mark: &DeployMark) -> Result<Acted, ActionError>;
 }
 
 /// What an operator does to an endpoint.
@@ -114,6 +142,9 @@ pub enum ActionError {
     /// There are as many decisions as are kept.
     #[error("{0}")]
     TooMany(String),
+    /// It is not known to be kept, and was to be.
+    #[error("{0}")]
+    NotKept(String),
 }
 
 /// Names that a message shows; an answer in JSON has them all.

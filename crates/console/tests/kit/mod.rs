@@ -2,23 +2,32 @@
 
 #![expect(clippy::unwrap_used, reason = "only tests use this module; a failure here is a test's failure")]
 
+mod past;
+
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use console::registrar::{RegisterError, Registered, Registrar, Wish};
 use console::view::{
-    Acted, ActionError, ConfigView, EndpointAction, EndpointView, Node, NodeView, Order, ServiceAction, ServiceView,
-    TrafficView,
+    Acted, ActionError, ConfigView, DeployMark, EndpointAction, EndpointView, Node, NodeView, Order, ServiceAction,
+    ServiceView, TrafficView,
 };
 use console::{
     AdminServer, AdminSettings, ApiServer, ApiSettings, Limits, Readiness, Token, TokenHash, TokenStore, Vitals,
 };
-use kernel::{Clock, DrainTrigger, Finding, Severity};
+use kernel::journal::JournalReader;
+use kernel::store::FileHealth;
+use kernel::tally::TallyReader;
+use kernel::trace::{TraceLine, Why};
+use kernel::{DrainTrigger, Finding, Severity};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
+
+pub(crate) use past::Past;
 
 pub(crate) const OPERATOR_TOKEN: &str = "evk_operator-token";
 pub(crate) const SHOP_TOKEN: &str = "evk_shop-token";
@@ -37,6 +46,7 @@ pub(crate) struct FakeNode {
     released: Condvar,
     /// What was asked of it, a line each.
     acts: Mutex<Vec<String>>,
+    pub(crate) past: Past,
 }
 
 impl FakeNode {
@@ -144,6 +154,27 @@ impl Node for FakeNode {
             _ => Ok(Acted { message: "it is done".into(), kept: false }),
         }
     }
+    fn journal(&self) -> Arc<dyn JournalReader> {
+        self.past.reader()
+    }
+    fn journal_changes(&self) -> watch::Receiver<u64> {
+        self.past.changes()
+    }
+    fn tallies(&self) -> Arc<dyn TallyReader> {
+        self.past.tallies.clone()
+    }
+    fn why(&self, id: &str) -> Why {
+        self.past.why(id)
+    }
+    fn traces(&self, most: usize, service: Option<&str>) -> Vec<TraceLine> {
+        self.past.lines(most, service)
+    }
+    fn store(&self) -> Vec<FileHealth> {
+        self.past.files.lock().unwrap().clone()
+    }
+    fn deploy(&self, mark: &DeployMark) -> Result<Acted, ActionError> {
+        self.past.deploy(mark)
+    }
 }
 
 fn said(order: &Order) -> String {
@@ -224,7 +255,7 @@ impl Admin {
 
     pub(crate) async fn start_with(settings: AdminSettings, limits: Limits) -> Admin {
         let node = Arc::new(FakeNode::default());
-        let vitals = Vitals::new(node.clone(), Clock::manual(SystemTime::UNIX_EPOCH));
+        let vitals = Vitals::new(node.clone(), node.past.clock.clone());
         let server = AdminServer::new(vitals.clone(), settings, limits).unwrap();
         let (trigger, drain) = DrainTrigger::new();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -236,6 +267,8 @@ impl Admin {
 
 pub(crate) struct Api {
     pub(crate) addr: SocketAddr,
+    #[allow(dead_code, reason = "tests of what applications tell the node look at it")]
+    pub(crate) node: Arc<FakeNode>,
     pub(crate) server: ApiServer,
     pub(crate) register: Arc<FakeRegister>,
     pub(crate) trigger: DrainTrigger,
@@ -244,14 +277,15 @@ pub(crate) struct Api {
 
 impl Api {
     pub(crate) async fn start() -> Api {
-        let vitals = Vitals::new(Arc::new(FakeNode::default()), Clock::manual(SystemTime::UNIX_EPOCH));
+        let node = Arc::new(FakeNode::default());
+        let vitals = Vitals::new(node.clone(), node.past.clock.clone());
         let register = Arc::new(FakeRegister::default());
         let server = ApiServer::new(vitals, register.clone(), ApiSettings { tokens: tokens() }, Limits::default());
         let (trigger, drain) = DrainTrigger::new();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let serving = tokio::spawn(server.clone().serve(listener, drain));
-        Api { addr, server, register, trigger, serving }
+        Api { addr, node, server, register, trigger, serving }
     }
 }
 
