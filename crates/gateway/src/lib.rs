@@ -38,6 +38,7 @@ mod request;
 mod round;
 mod sending;
 mod service;
+mod standing;
 mod state;
 mod tries;
 mod tunnel;
