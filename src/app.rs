@@ -1,15 +1,20 @@
 //! The whole node: configuration to running parts and their addresses, reloads while it runs, and an orderly end.
 //!
 //! ```text
-//! build    => running    listeners bound, workers started; from here the addresses are known
+//! build    => built      listeners bound or inherited, workers started; from here the addresses are known
+//! built    => running    everything accepts; whoever was replaced knows it (`entering`)
 //! running  => announced  told to stop: /readyz fails, everything is still served (drain_delay)
 //! announced=> draining   listeners are closed once their queues are empty; each connection ends after its request
-//! draining => closed     everything has ended, or drain_timeout has passed and the rest is cut
+//! running  => draining   the next process has taken the listeners over; connections end as their clients like
+//! draining => closed     everything has ended, or drain_timeout (handover_timeout) has passed and the rest is cut (`ending`)
 //! ```
 //! A reload reads the same source again. A configuration that is wrong changes nothing; one that is right is taken
 //! over as a whole, except for what only a restart can change (addresses, workers), which is said.
 
-use std::net::{SocketAddr, TcpListener};
+mod ending;
+mod entering;
+
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -20,22 +25,23 @@ use gateway::{Gateway, GatewayView};
 use kernel::{Clock, Drain, DrainPhase, DrainTrigger, Finding, Moment, Severity};
 use observe::{Format, Process, Registry};
 use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
 
 use kernel::overrides::OverrideStore;
 
-use crate::config::{self, Compiled, Listening, Outcome, World};
+use crate::config::{self, Compiled, Outcome, World};
 use crate::discovery::Discovery;
+use crate::handover::Held;
+use crate::handover::asking::{self, AskError};
+use crate::handover::giving::Giving;
+use crate::listening::bind_all;
 use crate::operate::Operations;
 use crate::overrides::{FileStore, MemoryStore};
+use crate::service_manager::ServiceManager;
 use crate::views;
 
-/// How many connections may wait to be accepted.
-const BACKLOG: i32 = 4096;
 /// How often the configuration file is looked at for a change.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
-/// What a connection to the console may take to end after the drain.
-const CONSOLE_GRACE: Duration = Duration::from_millis(500);
-
 /// Where the configuration comes from.
 #[derive(Clone, Debug)]
 pub enum Source {
@@ -45,12 +51,26 @@ pub enum Source {
     Text(String),
 }
 
-/// A node that is set up and running.
+/// What a node starts from.
+#[derive(Debug)]
+pub struct Start {
+    /// Its configuration.
+    pub source: Source,
+    /// Whether it takes the place of a node that runs with the same store. If none does, it is a usual start.
+    pub take_over: bool,
+    /// Sockets that were passed to the process.
+    pub passed: Vec<Held>,
+}
+
+/// A node that is set up; it serves once it has entered.
 #[derive(Debug)]
 pub struct App {
     inner: Arc<Inner>,
     trigger: DrainTrigger,
     addresses: Addresses,
+    giving: Arc<Giving>,
+    waiting: Mutex<Option<entering::Waiting>>,
+    control: Handle,
 }
 
 /// Where a node listens.
@@ -81,7 +101,10 @@ struct Inner {
     read: Mutex<Read>,
     reloads: Arc<ReloadCells>,
     servers: Mutex<Vec<Settable>>,
+    /// The servers' tasks.
+    serving: Mutex<Vec<JoinHandle<()>>>,
     stopping: Mutex<Stopping>,
+    manager: Arc<ServiceManager>,
 }
 
 /// How a stop goes.
@@ -89,6 +112,14 @@ struct Inner {
 struct Stopping {
     delay: Duration,
     timeout: Duration,
+    /// In the place of both, after a hand-over.
+    handover: Duration,
+}
+
+impl Stopping {
+    fn of(compiled: &Compiled) -> Stopping {
+        Stopping { delay: compiled.drain_delay, timeout: compiled.drain_timeout, handover: compiled.handover_timeout }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -186,6 +217,9 @@ pub enum StartError {
         /// What came of it.
         error: std::io::Error,
     },
+    /// The node that is to be replaced goes on.
+    #[error(transparent)]
+    TakeOver(#[from] AskError),
 }
 
 fn system(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> StartError {
@@ -194,31 +228,44 @@ fn system(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> StartError 
 }
 
 impl App {
-    /// Reads the configuration, binds every listener and starts every part. `control` runs what is not data plane.
+    /// Reads the configuration, finds or binds every listener and starts every part; nothing is accepted before
+    /// [`App::enter`]. `control` runs what is not data plane. Blocks.
     ///
     /// # Errors
-    /// A configuration that cannot be used (an address that is taken is a finding too), or a system that refuses.
-    pub fn build(source: Source, control: &Handle) -> Result<App, StartError> {
+    /// A configuration that cannot be used (an address that is taken is a finding too), a node that hands nothing over, or
+    /// a system that refuses. A node that was to be replaced goes on then.
+    pub fn build(start: Start, control: &Handle) -> Result<App, StartError> {
+        let Start { source, take_over, passed: mut sockets } = start;
         let outcome = read(&source);
         let Some(mut compiled) = outcome.compiled.clone() else {
             return Err(StartError::Config { text: outcome.text(), findings: outcome.findings });
         };
         let clock = Clock::real();
         let (trigger, drain) = DrainTrigger::new();
-        let (listeners, admin_listener, api_listener) = bind_all(&compiled, &outcome)?;
+        let taken = if take_over { asking::take_over(&compiled.store)? } else { None };
+        let (asking, registered) = match taken {
+            Some(taken) => {
+                sockets.extend(taken.sockets);
+                (Some(taken.asking), taken.registered)
+            }
+            None => (None, Vec::new()),
+        };
+        let bound = bind_all(&compiled, &outcome, sockets)?;
         log_warnings(&outcome);
         let fixed = Fixed::of(&compiled);
         let addresses = Addresses {
-            gateway: listeners.iter().filter_map(|l| l.local_addr().ok()).collect(),
-            console: admin_listener.local_addr().ok(),
-            api: api_listener.as_ref().and_then(|l| l.local_addr().ok()),
+            gateway: bound.gateway.iter().map(|held| held.address).collect(),
+            console: Some(bound.admin.address),
+            api: bound.api.as_ref().map(|held| held.address),
         };
-        let settings = settings_of(&compiled);
+        let doors = bound.duplicates().map_err(system("duplicate the listeners"))?;
+        let listeners: Vec<_> = bound.gateway.into_iter().map(|held| held.socket).collect();
+        let (admin_settings, api_settings) = settings_of(&compiled);
         let read = Read::of(&outcome, &compiled.files);
-        let stopping = Stopping { delay: compiled.drain_delay, timeout: compiled.drain_timeout };
+        let stopping = Stopping::of(&compiled);
         let operations = Arc::new(open_operations(&source, &fixed.store, &clock));
         let gateway = operations.put_in_force(&mut compiled.plan, |plan| {
-            Gateway::start(plan.clone(), &listeners, fixed.workers, clock.clone(), &drain, control.clone())
+            Gateway::start_closed(plan.clone(), &listeners, fixed.workers, clock.clone(), &drain, control.clone())
         });
         let gateway = gateway.map_err(system("start the workers"))?;
         drop(listeners);
@@ -226,6 +273,16 @@ impl App {
         let own = addresses.gateway.clone();
         let found = &compiled.discovery;
         let discovery = Discovery::start(found, gateway.clone(), own, clock.clone(), &drain, control.clone());
+        discovery.restore(&registered);
+        let manager = Arc::new(ServiceManager::default());
+        let giving = Arc::new(Giving::new(
+            fixed.store.clone(),
+            doors,
+            gateway.clone(),
+            discovery.clone(),
+            manager.clone(),
+            trigger.clone(),
+        ));
         let reloads = Arc::new(ReloadCells::default());
         reloads.valid.set(1);
         let metrics = Registry::new()
@@ -248,23 +305,20 @@ impl App {
             read: Mutex::new(read),
             reloads,
             servers: Mutex::default(),
+            serving: Mutex::default(),
             stopping: Mutex::new(stopping),
+            manager,
         });
         let vitals = Vitals::new(inner.clone(), clock);
-        let (admin_settings, api_settings) = settings;
         let admin = AdminServer::new(vitals.clone(), admin_settings, Limits::default())
             .map_err(|error| system("make the console's CSRF token")(std::io::Error::other(error)))?;
-        control.spawn(vitals.clone().run(drain.clone()));
-        inner.serve_admin(control, admin, admin_listener, &drain)?;
-        if let Some(listener) = api_listener {
+        let api = bound.api.map(|held| {
             let registrar = Arc::new(inner.discovery.clone());
-            let api = ApiServer::new(vitals, registrar, api_settings, Limits::default());
-            inner.serve_api(control, api, listener, &drain)?;
-        }
-        if let Source::File(path) = &inner.source {
-            control.spawn(watch(inner.clone(), path.clone(), drain));
-        }
-        Ok(App { inner, trigger, addresses })
+            (ApiServer::new(vitals.clone(), registrar, api_settings, Limits::default()), held.socket)
+        });
+        let waiting = entering::Waiting { asking, vitals, admin: (admin, bound.admin.socket), api };
+        let waiting = Mutex::new(Some(waiting));
+        Ok(App { inner, trigger, addresses, giving, waiting, control: control.clone() })
     }
 
     /// Where it listens.
@@ -301,31 +355,6 @@ impl App {
     pub fn reopen_logs(&self) {
         self.inner.gateway.reopen_logs();
     }
-
-    /// Ends in order: announces it, keeps serving for `delay`, then drains for at most the configured time. True if
-    /// nothing had to be cut.
-    pub async fn stop(&self, delay: Duration) -> bool {
-        self.trigger.advance(DrainPhase::Announced);
-        tracing::info!(?delay, "stopping: readiness fails, everything is still served");
-        tokio::time::sleep(delay).await;
-        self.trigger.advance(DrainPhase::Draining);
-        let timeout = self.inner.stopping().timeout;
-        tracing::info!(?timeout, "draining: listeners are closed, requests are finished");
-        let gateway = self.inner.gateway.clone();
-        let mut joined = tokio::task::spawn_blocking(move || gateway.join());
-        let ended = tokio::time::timeout(timeout, &mut joined).await.is_ok();
-        // With nothing open there is nothing to cut, however little time there was.
-        let open = if ended { 0 } else { self.inner.gateway.view().connections };
-        self.trigger.advance(DrainPhase::Closed);
-        if open > 0 {
-            tracing::warn!(open, "drain_timeout has passed: what is left is cut");
-        }
-        if !ended {
-            let _ended = joined.await.is_ok();
-        }
-        tokio::time::sleep(CONSOLE_GRACE.min(timeout)).await;
-        open == 0
-    }
 }
 
 /// Operators' decisions, from where they are kept. Blocks.
@@ -358,41 +387,6 @@ fn log_warnings(outcome: &Outcome) {
     for finding in outcome.findings.iter().filter(|f| f.severity == Severity::Warning) {
         tracing::warn!(id = finding.id, at = finding.subject, remedy = finding.remedy, "{}", finding.message);
     }
-}
-
-type Bound = (Vec<TcpListener>, TcpListener, Option<TcpListener>);
-
-/// Binds every address; what cannot be bound is said all at once.
-fn bind_all(compiled: &Compiled, outcome: &Outcome) -> Result<Bound, StartError> {
-    let mut findings = Vec::new();
-    let mut bind = |listening: &Listening| match bind(listening.address) {
-        Ok(listener) => Some(listener),
-        Err(error) => {
-            findings.push(config::cannot_listen(listening, &error));
-            None
-        }
-    };
-    let listeners: Vec<TcpListener> = compiled.listeners.iter().filter_map(&mut bind).collect();
-    let admin = bind(&compiled.admin);
-    let api = compiled.api.as_ref().and_then(&mut bind);
-    match admin {
-        Some(admin) if findings.is_empty() => Ok((listeners, admin, api)),
-        _ => {
-            let text = config::report::text::render(&findings, Some(&outcome.source));
-            Err(StartError::Config { findings, text })
-        }
-    }
-}
-
-fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
-    use socket2::{Domain, Protocol, Socket, Type};
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    // A restart may not wait for old connections in TIME_WAIT; two processes on one port are refused all the same.
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
 }
 
 fn settings_of(compiled: &Compiled) -> (AdminSettings, ApiSettings) {
@@ -455,34 +449,6 @@ impl Fixed {
 }
 
 impl Inner {
-    fn serve_admin(
-        &self,
-        control: &Handle,
-        admin: AdminServer,
-        listener: TcpListener,
-        drain: &Drain,
-    ) -> Result<(), StartError> {
-        let _context = control.enter();
-        let listener = tokio::net::TcpListener::from_std(listener).map_err(system("serve the console"))?;
-        control.spawn(admin.clone().serve(listener, drain.clone()));
-        self.servers.lock().unwrap_or_else(PoisonError::into_inner).push(Settable::Admin(admin));
-        Ok(())
-    }
-
-    fn serve_api(
-        &self,
-        control: &Handle,
-        api: ApiServer,
-        listener: TcpListener,
-        drain: &Drain,
-    ) -> Result<(), StartError> {
-        let _context = control.enter();
-        let listener = tokio::net::TcpListener::from_std(listener).map_err(system("serve the API"))?;
-        control.spawn(api.clone().serve(listener, drain.clone()));
-        self.servers.lock().unwrap_or_else(PoisonError::into_inner).push(Settable::Api(api));
-        Ok(())
-    }
-
     fn stopping(&self) -> Stopping {
         *self.stopping.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -501,6 +467,7 @@ impl Inner {
     }
 
     fn reload(&self) -> Result<String, Vec<Finding>> {
+        self.manager.reloading();
         let outcome = self.try_reload();
         let (applied, message, findings) = match &outcome {
             Ok(message) => (true, message.clone(), Vec::new()),
@@ -528,6 +495,7 @@ impl Inner {
         self.reloads.valid.set(i64::from(applied));
         let last = LastReload { applied, message, findings, at: self.clock.now() };
         *self.last_reload.lock().unwrap_or_else(PoisonError::into_inner) = Some(last);
+        self.manager.ready(&self.status(), false);
         outcome
     }
 
@@ -556,8 +524,7 @@ impl Inner {
                 Settable::Api(server) => server.update(api.clone()),
             }
         }
-        *self.stopping.lock().unwrap_or_else(PoisonError::into_inner) =
-            Stopping { delay: compiled.drain_delay, timeout: compiled.drain_timeout };
+        *self.stopping.lock().unwrap_or_else(PoisonError::into_inner) = Stopping::of(&compiled);
         let applied = self.operations.put_in_force(&mut compiled.plan, |plan| self.gateway.apply(plan.clone()));
         if let Err(error) = applied {
             tracing::warn!(%error, "the new configuration is in force, but not all health checks could be started");

@@ -82,6 +82,8 @@ pub struct Compiled {
     pub drain_delay: Duration,
     /// How long requests in flight may then take.
     pub drain_timeout: Duration,
+    /// How long connections may go on after another process has taken the listeners over.
+    pub handover_timeout: Duration,
     /// Where what must survive a restart is kept.
     pub store: std::path::PathBuf,
     /// Where endpoints come from that nobody lists.
@@ -119,6 +121,7 @@ pub(super) fn compile(context: &Context<'_>) -> Option<Compiled> {
         workers: config.gateway.workers.map(|n| n as usize),
         drain_delay: config.gateway.drain_delay.into(),
         drain_timeout: config.gateway.drain_timeout.into(),
+        handover_timeout: config.gateway.handover_timeout.into(),
         store: context.world.directory.join(&config.store.directory),
         discovery,
         files,

@@ -49,6 +49,13 @@ pub struct Gateway {
     ///
     /// Why: it is the longest a request may take by default, so none that keeps its time is cut.
     pub drain_timeout: Span,
+    /// After another process has taken the listeners over (`evenkeel up --take-over`): how long connections from before
+    /// may go on, tunnels and idle ones among them, before they are cut.
+    ///
+    /// Default: `10m`. Range: `0s` to `7d`. Reload: live.
+    ///
+    /// Why: requests and idle connections end long before, and it gives people in a chat or a terminal the time to finish.
+    pub handover_timeout: Span,
     /// From the first byte of a request's head to its last.
     ///
     /// Default: `10s`. Range: `100ms` to `10m`. Reload: live.
@@ -144,6 +151,7 @@ impl Default for Gateway {
             workers: None,
             drain_delay: Span::from_secs(5),
             drain_timeout: Span::from_secs(30),
+            handover_timeout: Span::from_secs(600),
             header_timeout: Span::from_secs(10),
             body_idle_timeout: Span::from_secs(30),
             idle_timeout: Span::from_secs(60),
