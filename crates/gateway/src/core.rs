@@ -117,6 +117,8 @@ pub(crate) struct Core {
     pub(crate) pool: Pool,
     pub(crate) entropy: RefCell<Entropy>,
     pub(crate) phase: Cell<DrainPhase>,
+    /// While draining: whoever is idle may stay, because another process has taken the listeners over.
+    pub(crate) patient: Cell<bool>,
     /// Open client connections of this worker.
     pub(crate) connections: Cell<u64>,
     /// Connections beyond the limits that are being dismissed.
@@ -143,6 +145,7 @@ impl Core {
             pool: Pool::default(),
             entropy: RefCell::new(entropy),
             phase: Cell::new(DrainPhase::Running),
+            patient: Cell::new(false),
             connections: Cell::new(0),
             turned_away: Cell::new(0),
             plain: Cell::new(0),

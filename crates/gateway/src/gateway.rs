@@ -20,6 +20,7 @@ use crate::inspect::GatewayView;
 use crate::limits::Limits;
 use crate::plan::{EndpointPlan, HealthPlan, Plan};
 use crate::service::TICK;
+use crate::standing::Standing;
 use crate::state::{Registry, Snapshot, traffic_view};
 use crate::story::Stories;
 use crate::worker;
@@ -38,6 +39,7 @@ pub struct Gateway {
     ticking: Mutex<Option<AbortHandle>>,
     control: Handle,
     worker_count: usize,
+    standing: Arc<Standing>,
 }
 
 /// What a snapshot is made of.
@@ -70,6 +72,24 @@ impl Gateway {
         control: Handle,
         journal: Journal,
     ) -> io::Result<Gateway> {
+        let gateway = Gateway::start_closed(plan, listeners, workers, clock, drain, control, journal)?;
+        gateway.open();
+        Ok(gateway)
+    }
+
+    /// As [`Gateway::start`], but nothing is accepted before [`Gateway::open`]: what comes waits in the sockets' queues.
+    ///
+    /// # Errors
+    /// As [`Gateway::start`].
+    pub fn start_closed(
+        plan: Plan,
+        listeners: &[TcpListener],
+        workers: usize,
+        clock: Clock,
+        drain: &Drain,
+        control: Handle,
+        journal: Journal,
+    ) -> io::Result<Gateway> {
         let workers = workers.max(1);
         let mut registry = Registry::new(workers, clock.clone(), journal.clone());
         let access = AccessSink::start()?;
@@ -89,11 +109,12 @@ impl Gateway {
             leaving: Mutex::default(),
             control: control.clone(),
         });
+        let standing = Arc::new(Standing::new(listeners.len(), workers, commons.clock.now()));
         let mut threads = Vec::new();
         for index in 0..workers {
             let own: Vec<TcpListener> = listeners.iter().map(TcpListener::try_clone).collect::<io::Result<_>>()?;
-            let (commons, drain) = (commons.clone(), drain.clone());
-            let run = move || worker::run(index, commons, own, drain);
+            let (commons, standing, drain) = (commons.clone(), standing.clone(), drain.clone());
+            let run = move || worker::run(index, commons, own, standing, drain);
             threads.push(std::thread::Builder::new().name(format!("worker-{index}")).spawn(run)?);
         }
         let gateway = Gateway {
@@ -105,11 +126,36 @@ impl Gateway {
             ticking: Mutex::default(),
             control,
             worker_count: workers,
+            standing,
         };
         gateway.start_checks(&gateway.commons.snapshot.load())?;
         let ticking = gateway.control.spawn(tick(gateway.commons.clone()));
         *gateway.ticking.lock().unwrap_or_else(PoisonError::into_inner) = Some(ticking.abort_handle());
         Ok(gateway)
+    }
+
+    /// Where it tells what changes.
+    pub fn journal(&self) -> &Journal {
+        &self.commons.journal
+    }
+
+    /// Lets the workers accept.
+    pub fn open(&self) {
+        self.standing.open();
+    }
+
+    /// Says whether another process holds the socket of the listener at this place of those that the gateway was started
+    /// with. When the drain begins such a one is left alone, queue and all; any other is emptied, then closed.
+    pub fn set_held_elsewhere(&self, listener: usize, held: bool) {
+        self.standing.set_elsewhere(listener, held);
+    }
+
+    /// How long the most silent of the workers has not come round to its upkeep, which takes a second at most in one that
+    /// turns; `None` if a worker has ended.
+    pub fn silence(&self) -> Option<std::time::Duration> {
+        let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        let all_there = workers.len() == self.worker_count && workers.iter().all(|w| !w.is_finished());
+        all_there.then(|| self.standing.silence(self.commons.clock.now()))
     }
 
     /// Goes on with another plan: requests from now on follow it, those that have begun end under the old one. Endpoints

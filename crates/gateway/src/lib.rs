@@ -39,6 +39,7 @@ mod request;
 mod round;
 mod sending;
 mod service;
+mod standing;
 mod state;
 mod story;
 mod tallies;

@@ -130,7 +130,8 @@ impl<'a> Serving<'a> {
 
     /// Whether the client's connection is kept behind a whole answer to a wholly read request.
     pub(crate) fn keeps(&self) -> bool {
-        self.facts.keep_alive && !self.core.is_closing()
+        self.facts.keep_alive
+            && (!self.core.is_closing() || self.client.owes_more(self.core, self.buf.len() > self.unread))
     }
 
     /// Drops what was read of the request; what comes next depends on whether all of it was.

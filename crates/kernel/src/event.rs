@@ -216,7 +216,7 @@ events! {
     } "process {from_pid} handed its sockets to process {to_pid}"
 
     /// A hand-over did not come about; the old process goes on.
-    NodeHandOverFailed "node.hand_over_failed" 1 Warn plain once {
+    NodeHandOverFailed "node.hand_over_failed" 1 Warn plain often {
         /// Why
         reason: String,
     } "a hand-over did not come about: {reason}"
@@ -361,8 +361,6 @@ events! {
         service: String,
         /// Its address
         endpoint: String,
-        /// The token it came with
-        actor: String,
     } "{endpoint} registered at {service}"
 
     /// An endpoint that came by heartbeat is gone.
