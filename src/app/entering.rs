@@ -57,7 +57,9 @@ impl App {
         }
         if let Source::File(path) = &self.inner.source {
             self.control.spawn(watch(self.inner.clone(), path.clone(), self.trigger.subscribe()));
-            self.control.spawn(self.giving.clone().listen(in_place));
+            if let Some(listener) = self.giving.open(in_place) {
+                self.control.spawn(self.giving.clone().listen(listener));
+            }
         }
         Ok(())
     }
