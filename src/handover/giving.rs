@@ -228,8 +228,8 @@ impl Giving {
         self.mark(keeps);
         // From here on the service manager hears of the next process only.
         self.manager.be_silent();
-        // If a stop has begun it goes on as it is; what the next process keeps is left to it all the same.
-        let _patiently = self.trigger.hand_over();
+        // If a drain has begun it goes on as it is; what the next process keeps is left to it all the same.
+        let _moved = self.trigger.hand_over();
         self.close();
         told::done(pid);
         if let Err(error) = wire::send(stream, &FromOld::Done, &[]).await {

@@ -16,6 +16,7 @@ mod discovery;
 mod failover;
 mod handover;
 mod handover_load;
+mod handover_refused;
 mod metrics;
 mod operate;
 mod packaging;
