@@ -25,6 +25,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::admin::{method_not_allowed, not_found, probe, readiness};
+use crate::assets;
 use crate::guard;
 use crate::problem::{Problem, ProblemCode};
 use crate::registrar::{self, Registrar};
@@ -100,6 +101,7 @@ fn router(shared: Shared) -> Router {
     Router::new()
         .route("/livez", get(async || "alive\n"))
         .route("/readyz", get(ready))
+        .route("/assets/{name}", get(assets::serve))
         .route("/v1/token", get(token))
         .route("/v1/services", get(services))
         .route("/v1/services/{name}", get(service))
@@ -113,7 +115,9 @@ fn router(shared: Shared) -> Router {
 
 /// Lets the probes through, and every caller with a known token; which scope is needed the handler knows.
 async fn admit(State(shared): State<Shared>, request: Request, next: Next) -> Response {
-    if matches!(request.uri().path(), "/livez" | "/readyz") {
+    let path = request.uri().path();
+    // A problem is shown to browsers as a page, which has a style.
+    if matches!(path, "/livez" | "/readyz") || path.starts_with(assets::FOLDER) {
         return next.run(request).await;
     }
     let settings = shared.core.settings.load_full();
