@@ -10,6 +10,10 @@
 //! | `POST /v1/reload` | operator | reads the configuration again |
 //! | `GET /services/{service}` | operator | one service, with what can be done about it, by `Accept` |
 //! | `POST /v1/services/…` | operator | drains endpoints, switches tiers; see `actions` |
+//! | `GET /v1/journal`, `/v1/journal/follow` | operator | what changed, as it is kept, and as it comes; see `params`, `follow` |
+//! | `GET /v1/why/{id}`, `/v1/traces` | operator | what was done with a request, and of which that is known |
+//! | `GET /v1/tallies` | operator | exact counts by period |
+//! | `POST /v1/deploys` | operator | something was deployed; see `deploys` |
 //!
 //! On loopback whoever can connect is an operator, and the Host check keeps web pages out. Beyond loopback
 //! ([`AdminSettings::require_token`]) an operator is who presents a token with the scope `operator`; the Host check is
@@ -19,6 +23,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use axum::body::Bytes;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, Request, State};
 use axum::middleware::{self, Next};
@@ -34,15 +39,20 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::accept::{Shape, accept_text, shape};
 use crate::actions;
+use crate::deploys;
+use crate::follow;
 use crate::guard::{self, Csrf};
+use crate::journal_api;
 use crate::page;
 use crate::plain;
 use crate::problem::{Problem, ProblemCode};
 use crate::serve::{self, Limits};
 use crate::service_page;
+use crate::tallies_api;
 use crate::token::{OPERATOR, TokenStore};
 use crate::view::{ActionError, Node, Readiness};
 use crate::vitals::Vitals;
+use crate::why_api;
 
 /// Basic first: a browser then asks for a password, which is the token.
 const CHALLENGES: [&str; 2] = ["Basic realm=\"evenkeel\", charset=\"UTF-8\"", "Bearer realm=\"evenkeel\""];
@@ -69,6 +79,7 @@ struct Core {
     settings: ArcSwap<AdminSettings>,
     csrf: Csrf,
     reload_turn: Arc<Semaphore>,
+    followers: Arc<Semaphore>,
     limits: Limits,
     stop: watch::Sender<bool>,
 }
@@ -91,6 +102,7 @@ impl AdminServer {
             settings: ArcSwap::from_pointee(settings),
             csrf: Csrf::generate()?,
             reload_turn: Arc::new(Semaphore::new(1)),
+            followers: Arc::new(Semaphore::new(follow::MAX_FOLLOWERS)),
             limits,
             stop: watch::Sender::new(false),
         };
@@ -136,6 +148,12 @@ fn router(shared: Shared) -> Router {
         .route("/services/{service}", get(service))
         .route("/v1/services/{service}/{action}", post(actions::service))
         .route("/v1/services/{service}/endpoints/{endpoint}/{action}", post(actions::endpoint))
+        .route("/v1/journal", get(journal_api::read))
+        .route("/v1/journal/follow", get(follow::follow))
+        .route("/v1/why/{id}", get(why_api::why))
+        .route("/v1/traces", get(why_api::traces))
+        .route("/v1/tallies", get(tallies_api::read))
+        .route(deploys::PATH, post(deploy))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn_with_state(shared.clone(), admit))
@@ -183,6 +201,28 @@ pub(crate) struct Caller(pub(crate) String);
 impl Shared {
     pub(crate) fn node(&self) -> &Arc<dyn Node> {
         self.core.vitals.node()
+    }
+
+    pub(crate) fn vitals(&self) -> &Vitals {
+        &self.core.vitals
+    }
+
+    pub(crate) fn limits(&self) -> Limits {
+        self.core.limits
+    }
+
+    pub(crate) fn drain(&self) -> &Drain {
+        &self.drain
+    }
+
+    /// Turns true when the server is told to stop.
+    pub(crate) fn stopping(&self) -> watch::Receiver<bool> {
+        self.core.stop.subscribe()
+    }
+
+    /// Room for those who follow the journal.
+    pub(crate) fn followers(&self) -> &Arc<Semaphore> {
+        &self.core.followers
     }
 
     fn readiness(&self) -> Readiness {
@@ -258,6 +298,18 @@ async fn metrics(State(shared): State<Shared>, headers: HeaderMap) -> Response {
 
 async fn csrf(State(shared): State<Shared>) -> Response {
     Json(json!({ "token": shared.core.csrf.text() })).into_response()
+}
+
+/// The body was read when it was checked that the call was meant.
+async fn deploy(
+    State(shared): State<Shared>,
+    caller: axum::Extension<Caller>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Problem> {
+    let vitals = shared.vitals();
+    deploys::take(vitals.node(), vitals.deploys(), query.as_deref(), &headers, &body, &caller.0.0).await
 }
 
 async fn reload(State(shared): State<Shared>, caller: axum::Extension<Caller>, headers: HeaderMap) -> Response {
