@@ -13,6 +13,10 @@
 //! | `GET /v1/csrf` | operator | the token that changes need |
 //! | `POST /v1/reload` | operator | reads the configuration again |
 //! | `POST /v1/services/…` | operator | drains endpoints, switches tiers; see `actions` |
+//! | `GET /v1/journal`, `/v1/journal/follow` | operator | what changed, as it is kept, and as it comes; see `params`, `follow` |
+//! | `GET /v1/why/{id}`, `/v1/traces` | operator | what was done with a request, and of which that is known |
+//! | `GET /v1/tallies` | operator | exact counts by period |
+//! | `POST /v1/deploys` | operator | something was deployed; see `deploys` |
 //!
 //! On loopback whoever can connect is an operator, and the Host check keeps web pages out. Beyond loopback
 //! ([`AdminSettings::require_token`]) an operator is who presents a token with the scope `operator`; the Host check is
@@ -22,7 +26,8 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
-use axum::extract::{Request, State};
+use axum::body::Bytes;
+use axum::extract::{RawQuery, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
@@ -42,7 +47,7 @@ use crate::serve::{self, Limits};
 use crate::token::{OPERATOR, TokenStore};
 use crate::view::{Node, Readiness};
 use crate::vitals::Vitals;
-use crate::{actions, assets, handlers, live};
+use crate::{actions, assets, deploys, follow, handlers, journal_api, live, tallies_api, why_api};
 
 /// Basic first: a browser then asks for a password, which is the token.
 const CHALLENGES: [&str; 2] = ["Basic realm=\"evenkeel\", charset=\"UTF-8\"", "Bearer realm=\"evenkeel\""];
@@ -72,6 +77,7 @@ struct Core {
     readers: Arc<Semaphore>,
     /// What takes long to read and changes slowly, and when it was read.
     sparks: Mutex<Option<(Moment, Sparks)>>,
+    followers: Arc<Semaphore>,
     limits: Limits,
     stop: watch::Sender<bool>,
 }
@@ -96,6 +102,7 @@ impl AdminServer {
             reload_turn: Arc::new(Semaphore::new(1)),
             readers: Arc::new(Semaphore::new(live::READERS_MAX)),
             sparks: Mutex::default(),
+            followers: Arc::new(Semaphore::new(follow::MAX_FOLLOWERS)),
             limits,
             stop: watch::Sender::new(false),
         };
@@ -146,6 +153,12 @@ fn router(shared: Shared) -> Router {
         .route("/v1/reload", post(reload))
         .route("/v1/services/{service}/{action}", post(actions::service))
         .route("/v1/services/{service}/endpoints/{endpoint}/{action}", post(actions::endpoint))
+        .route("/v1/journal", get(journal_api::read))
+        .route("/v1/journal/follow", get(follow::follow))
+        .route("/v1/why/{id}", get(why_api::why))
+        .route("/v1/traces", get(why_api::traces))
+        .route("/v1/tallies", get(tallies_api::read))
+        .route(deploys::PATH, post(deploy))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn_with_state(shared.clone(), admit))
@@ -200,6 +213,24 @@ impl Shared {
         &self.core.vitals
     }
 
+    pub(crate) fn limits(&self) -> Limits {
+        self.core.limits
+    }
+
+    pub(crate) fn drain(&self) -> &Drain {
+        &self.drain
+    }
+
+    /// Turns true when the server is told to stop.
+    pub(crate) fn stopping(&self) -> watch::Receiver<bool> {
+        self.core.stop.subscribe()
+    }
+
+    /// Room for those who follow the journal.
+    pub(crate) fn followers(&self) -> &Arc<Semaphore> {
+        &self.core.followers
+    }
+
     pub(crate) fn readiness(&self) -> Readiness {
         readiness(&self.core.vitals, &self.drain)
     }
@@ -207,15 +238,6 @@ impl Shared {
     /// The secret that forms carry.
     pub(crate) fn csrf(&self) -> &str {
         self.core.csrf.text()
-    }
-
-    pub(crate) fn drain(&self) -> Drain {
-        self.drain.clone()
-    }
-
-    /// Told when the server is to end before the drain is closed.
-    pub(crate) fn stop(&self) -> watch::Receiver<bool> {
-        self.core.stop.subscribe()
     }
 
     /// Places for readers of `/live`.
@@ -266,6 +288,18 @@ async fn metrics(State(shared): State<Shared>, headers: HeaderMap) -> Response {
 
 async fn csrf(State(shared): State<Shared>) -> Response {
     Json(json!({ "token": shared.core.csrf.text() })).into_response()
+}
+
+/// The body was read when it was checked that the call was meant.
+async fn deploy(
+    State(shared): State<Shared>,
+    caller: axum::Extension<Caller>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Problem> {
+    let vitals = shared.vitals();
+    deploys::take(vitals.node(), vitals.deploys(), query.as_deref(), &headers, &body, &caller.0.0).await
 }
 
 async fn reload(State(shared): State<Shared>, caller: axum::Extension<Caller>, headers: HeaderMap) -> Response {

@@ -25,12 +25,13 @@ use subtle::ConstantTimeEq;
 
 use crate::accept::{Shape, shape};
 use crate::compress;
+use crate::deploys;
 use crate::pages;
 use crate::problem::{Problem, ProblemCode};
 use crate::token::{self, Token, TokenStore};
 use crate::words;
 
-/// Bytes of a request body: the largest form has one field.
+/// Bytes of a request body: the largest form has one field. What tells of a deployment may be longer.
 pub(crate) const MAX_BODY_BYTES: usize = 16 * 1024;
 
 /// The header that carries the CSRF token.
@@ -135,7 +136,8 @@ pub(crate) async fn check_meant(
     if parts.headers.get("sec-fetch-site").is_some_and(|site| site != "same-origin" && site != "none") {
         return refused("the browser says that another site made this request; send it from this server's own page");
     }
-    let body = read_body(body, time).await?;
+    let most = if parts.uri.path() == deploys::PATH { deploys::MAX_BODY_BYTES } else { MAX_BODY_BYTES };
+    let body = read_body_of(body, most, time).await?;
     let proof = match parts.headers.get(CSRF_HEADER) {
         Some(header) => Some(header.as_bytes()),
         None => form_field(&parts, &body, CSRF_FIELD),
@@ -149,11 +151,16 @@ pub(crate) async fn check_meant(
 
 /// The whole body, within its bound and `time`.
 pub(crate) async fn read_body(body: Body, time: Duration) -> Result<Bytes, Problem> {
-    let limited = Limited::new(body, MAX_BODY_BYTES).collect();
+    read_body_of(body, MAX_BODY_BYTES, time).await
+}
+
+/// The whole body of at most `most` bytes.
+pub(crate) async fn read_body_of(body: Body, most: usize, time: Duration) -> Result<Bytes, Problem> {
+    let limited = Limited::new(body, most).collect();
     match tokio::time::timeout(time, limited).await {
         Ok(Ok(whole)) => Ok(whole.to_bytes()),
         Ok(Err(error)) if error.downcast_ref::<LengthLimitError>().is_some() => {
-            let detail = format!("the body may have {MAX_BODY_BYTES} bytes at most");
+            let detail = format!("the body may have {most} bytes at most");
             Err(Problem::new(ProblemCode::CallTooLarge, detail))
         }
         Ok(Err(_)) => Err(Problem::new(ProblemCode::MalformedCall, "the body broke off or is not framed correctly")),
@@ -195,6 +202,7 @@ pub(crate) fn check_scope(token: &Token, scope: &'static str) -> Result<(), Prob
     let detail = format!("the token {:?} lacks the scope {scope}; add it in the configuration", token.name);
     let challenge = match scope {
         token::OPERATOR => "Bearer realm=\"evenkeel\", error=\"insufficient_scope\", scope=\"operator\"",
+        token::DEPLOYS_WRITE => "Bearer realm=\"evenkeel\", error=\"insufficient_scope\", scope=\"deploys:write\"",
         _ => "Bearer realm=\"evenkeel\", error=\"insufficient_scope\", scope=\"services:read\"",
     };
     Err(Problem::new(ProblemCode::ScopeMissing, detail).with("scope", scope.into()).challenge(challenge))

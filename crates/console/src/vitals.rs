@@ -8,12 +8,13 @@
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use kernel::metrics::LatencySum;
 use kernel::{Clock, Drain, DrainPhase, Moment};
 use tokio::time::MissedTickBehavior;
 
+use crate::deploys::Told;
 use crate::status::Status;
 use crate::view::{Node, NodeView, Readiness, ServiceView, TrafficView};
 
@@ -32,6 +33,7 @@ pub struct Vitals {
     node: Arc<dyn Node>,
     clock: Clock,
     ring: Arc<Mutex<VecDeque<Arc<Sample>>>>,
+    deploys: Arc<Told>,
 }
 
 /// The totals at one moment.
@@ -70,7 +72,7 @@ pub(crate) struct Window {
 impl Vitals {
     /// Follows `node`. Nothing is sampled until [`Vitals::run`] runs; until then figures reach back to the start.
     pub fn new(node: Arc<dyn Node>, clock: Clock) -> Vitals {
-        Vitals { node, clock, ring: Arc::default() }
+        Vitals { node, clock, ring: Arc::default(), deploys: Arc::default() }
     }
 
     /// Samples every [`SAMPLE_EVERY`] until the drain is closed. Run it once for each process. Cancel safe.
@@ -111,6 +113,16 @@ impl Vitals {
     /// The clock.
     pub(crate) fn clock(&self) -> &Clock {
         &self.clock
+    }
+
+    /// What time it is, for people and for the journal.
+    pub(crate) fn wall(&self) -> SystemTime {
+        self.clock.wall()
+    }
+
+    /// Which deployments the node was told of.
+    pub(crate) fn deploys(&self) -> &Told {
+        &self.deploys
     }
 
     /// The node.

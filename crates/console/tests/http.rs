@@ -2,6 +2,12 @@
 
 #[path = "http/actions.rs"]
 mod actions;
+#[path = "http/deploys.rs"]
+mod deploys;
+#[path = "http/follow.rs"]
+mod follow;
+#[path = "http/journal.rs"]
+mod journal;
 mod kit;
 #[path = "http/registrations.rs"]
 mod registrations;
