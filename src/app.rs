@@ -413,7 +413,7 @@ fn settings_of(compiled: &Compiled) -> (AdminSettings, ApiSettings) {
         require_token: !compiled.admin.address.ip().is_loopback(),
         tokens: compiled.tokens.clone(),
     };
-    (admin, ApiSettings { tokens: compiled.tokens.clone() })
+    (admin, ApiSettings { tokens: compiled.tokens.clone(), github_secret: compiled.github_secret.clone() })
 }
 
 /// Takes over what is written to the file, or to a file that it names, once it has changed.
