@@ -230,9 +230,11 @@ impl Shared {
     }
 }
 
-/// The node's own word, unless the drain has begun.
+/// The node's own word, unless a stop has begun. After a hand-over the next process serves: whoever asks the one from
+/// before, on a connection from before, is not to look elsewhere.
 pub(crate) fn readiness(vitals: &Vitals, drain: &Drain) -> Readiness {
-    if drain.phase() >= DrainPhase::Announced { Readiness::no("stopping") } else { vitals.node().ready() }
+    let stops = drain.phase() >= DrainPhase::Announced && !drain.is_patient();
+    if stops { Readiness::no("stopping") } else { vitals.node().ready() }
 }
 
 pub(crate) fn probe(readiness: &Readiness) -> Response {

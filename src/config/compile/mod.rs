@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use console::{TokenStore, WebhookSecret};
 use gateway::Plan;
-use gateway::plan::{AccessLogPlan, EdgePlan, ForcedPlan};
+use gateway::plan::{AccessLogPlan, EdgePlan, ForcedPlan, TracePlan};
 use kernel::{Rule, Severity};
 
 use super::context::Context;
@@ -84,8 +84,12 @@ pub struct Compiled {
     pub drain_delay: Duration,
     /// How long requests in flight may then take.
     pub drain_timeout: Duration,
+    /// How long connections may go on after another process has taken the listeners over.
+    pub handover_timeout: Duration,
     /// Where what must survive a restart is kept.
     pub store: std::path::PathBuf,
+    /// How much of it is kept; `None`: nothing is kept on disk.
+    pub keeping: Option<Keeping>,
     /// Where endpoints come from that nobody lists.
     pub discovery: DiscoveryPlan,
     /// Files that were read beside the configuration itself: pages and secrets. A change of one calls for a reload.
@@ -122,7 +126,13 @@ pub(super) fn compile(context: &Context<'_>) -> Option<Compiled> {
         workers: config.gateway.workers.map(|n| n as usize),
         drain_delay: config.gateway.drain_delay.into(),
         drain_timeout: config.gateway.drain_timeout.into(),
+        handover_timeout: config.gateway.handover_timeout.into(),
         store: context.world.directory.join(&config.store.directory),
+        keeping: config.store.enabled.then(|| Keeping {
+            journal_max: config.store.journal_max_size.as_bytes(),
+            journal_retention: config.store.journal_retention.into(),
+            series_max: config.store.series_max_size.as_bytes(),
+        }),
         discovery,
         files,
     })
@@ -159,7 +169,25 @@ fn edge(context: &Context<'_>) -> EdgePlan {
         max_connections: gateway.max_connections,
         max_connections_per_client: gateway.max_connections_per_client,
         deadline_header,
+        trace: trace(context),
     }
+}
+
+/// How much the store may keep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keeping {
+    /// Of the journal, in bytes.
+    pub journal_max: u64,
+    /// How long its records are kept.
+    pub journal_retention: Duration,
+    /// Of counts, in bytes.
+    pub series_max: u64,
+}
+
+fn trace(context: &Context<'_>) -> TracePlan {
+    let trace = &context.config.trace;
+    let one_in = if trace.sample > 0.0 { (1.0 / trace.sample).round() as u64 } else { 0 };
+    TracePlan { on: trace.enabled, slow: trace.slow.into(), one_in }
 }
 
 fn access_log(context: &Context<'_>, log: &AccessLog) -> AccessLogPlan {

@@ -31,7 +31,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use discovery::{Dns, Register};
-pub use gateway::{AccessLog, Gateway, Listener, LogFormat};
+pub use gateway::{AccessLog, Gateway, Listener, LogFormat, Trace};
 pub use node::{Admin, Api, Deploys, Scope, Store, Token};
 pub use resilience::{Failover, Hold, Outlier, Park, Queue, RetryBudget};
 pub use route::{Cors, HeaderChanges, Redirect, Route};
@@ -110,4 +110,6 @@ pub struct Config {
     /// Why: a line for every request fills a disk that nobody watches; who wants the log says where it goes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub access_log: Option<AccessLog>,
+    /// Which requests `evenkeel why` can tell of.
+    pub trace: Trace,
 }

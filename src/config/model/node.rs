@@ -10,6 +10,8 @@ use console::token;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use kernel::{ByteSize, Span};
+
 use super::scalar::{BareHost, Listen, Name, SharedSecret, StoredHash};
 
 /// The console, the operator API, `/livez`, `/readyz` and `/metrics`.
@@ -43,20 +45,51 @@ impl Default for Admin {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Store {
-    /// The directory for what must survive a restart: what operators decided about endpoints and tiers. It is made when
-    /// it is first needed, for the node's user alone; each node needs its own. A relative path counts from the directory
-    /// of this file.
+    /// Whether anything is kept on disk. If not, what operators decided, the journal and the counts end with the process.
+    ///
+    /// Default: `true`. Range: `true` or `false`. Reload: restart.
+    ///
+    /// Why: what happened last night is asked for in the morning; a node that has no disk of its own can do without.
+    pub enabled: bool,
+    /// The directory for what must survive a restart: what operators decided (`ledger.db`), what happened (`journal.db`),
+    /// and what flowed (`series.db`). It is made at the start, for the node's user alone; each node needs its own. A
+    /// relative path counts from the directory of this file.
     ///
     /// Default: `evenkeel-data`. Range: a path. Reload: restart.
     ///
     /// Why: what belongs to a node lies beside its configuration, where it is found and moves along; a service manager's
     /// directory can be named, such as `/var/lib/evenkeel` or `${env:STATE_DIRECTORY}`.
     pub directory: PathBuf,
+    /// How large the journal may be on disk. Beyond that its oldest records go.
+    ///
+    /// Default: `256MiB`. Range: `4MiB` to `64GiB`. Reload: restart.
+    ///
+    /// Why: about half a million events, which is years of a quiet node and weeks of a bad one.
+    pub journal_max_size: ByteSize,
+    /// How long records of the journal are kept.
+    ///
+    /// Default: `400d`. Range: `1d` to `3650d`. Reload: restart.
+    ///
+    /// Why: last year's incident can be laid beside this year's.
+    pub journal_retention: Span,
+    /// How large the counts may be on disk: minutes of 35 days, hours of 13 months, and 15 days in steps of 15 seconds.
+    /// Beyond that the oldest of the 15 seconds go first, then of the minutes, then of the hours.
+    ///
+    /// Default: `512MiB`. Range: `4MiB` to `64GiB`. Reload: restart.
+    ///
+    /// Why: all of it fits for some hundred routes, services and endpoints.
+    pub series_max_size: ByteSize,
 }
 
 impl Default for Store {
     fn default() -> Store {
-        Store { directory: PathBuf::from("evenkeel-data") }
+        Store {
+            enabled: true,
+            directory: PathBuf::from("evenkeel-data"),
+            journal_max_size: ByteSize::from_mib(256),
+            journal_retention: Span::from_secs(400 * 86_400),
+            series_max_size: ByteSize::from_mib(512),
+        }
     }
 }
 
