@@ -29,6 +29,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::admin::{method_not_allowed, not_found, probe, readiness};
+use crate::assets;
 use crate::deploys::{self, WebhookSecret};
 use crate::guard;
 use crate::problem::{Problem, ProblemCode};
@@ -107,6 +108,7 @@ fn router(shared: Shared) -> Router {
     Router::new()
         .route("/livez", get(async || "alive\n"))
         .route("/readyz", get(ready))
+        .route("/assets/{name}", get(assets::serve))
         .route("/v1/token", get(token))
         .route("/v1/services", get(services))
         .route("/v1/services/{name}", get(service))
@@ -121,8 +123,10 @@ fn router(shared: Shared) -> Router {
 
 /// Lets the probes through, and every caller with a known token; which scope is needed the handler knows.
 async fn admit(State(shared): State<Shared>, request: Request, next: Next) -> Response {
-    // Who tells of a deployment may be known by the body: its handler looks.
-    if matches!(request.uri().path(), "/livez" | "/readyz" | deploys::PATH) {
+    let path = request.uri().path();
+    // A problem is shown to browsers as a page, which has a style. Who tells of a deployment may be known by the body: its
+    // handler looks.
+    if matches!(path, "/livez" | "/readyz" | deploys::PATH) || path.starts_with(assets::FOLDER) {
         return next.run(request).await;
     }
     let settings = shared.core.settings.load_full();

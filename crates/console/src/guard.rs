@@ -5,30 +5,28 @@
 //!   configured, are answered.
 //! * **Meaning** (every method that changes something): a secret of this process in a header or form field, which only a
 //!   page served from here can know; and `Origin` and `Sec-Fetch-Site`, where present, must name this origin.
-//! * **Answers** carry headers that forbid scripts, frames, foreign requests, sniffing and caching, and come in time.
+//! * **Answers** carry headers that forbid foreign scripts, frames, foreign requests, sniffing and caching, come in time, and are
+//!   compressed for those who take it.
 
 use std::net::IpAddr;
-use std::sync::LazyLock;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::Request;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, HeaderName, HeaderValue, ORIGIN, REFERRER_POLICY, VARY,
     X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use http::request::Parts;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use crate::accept::{Shape, shape};
+use crate::compress;
 use crate::deploys;
-use crate::page;
+use crate::pages;
 use crate::problem::{Problem, ProblemCode};
 use crate::token::{self, Token, TokenStore};
 use crate::words;
@@ -42,17 +40,10 @@ pub(crate) const CSRF_HEADER: &str = "x-csrf-token";
 /// The form field that carries it.
 pub(crate) const CSRF_FIELD: &str = "csrf";
 
-/// The style sheet stands in the page (a page that refreshes itself should not fetch it each time), so the policy
-/// names its hash. Nothing else may load but the icon from here.
-static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
-    let hash = STANDARD.encode(Sha256::digest(page::STYLE.as_bytes()));
-    let policy = format!(
-        "default-src 'none'; style-src 'sha256-{hash}'; img-src 'self'; form-action 'self'; base-uri 'none'; \
-         frame-ancestors 'none'"
-    );
-    // Base64 is visible ASCII, so this cannot fail; the fallback is the stricter policy.
-    HeaderValue::from_str(&policy).unwrap_or(HeaderValue::from_static("default-src 'none'"))
-});
+/// Only the style sheet, the script and the icon of this server may load, and only this server may be called: nothing
+/// within a page is executed or fetched from elsewhere.
+const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self'; \
+                      form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
 /// The per-process secret that proves that a request was meant.
 pub(crate) struct Csrf(String);
@@ -232,6 +223,7 @@ pub(crate) fn check_register(token: &Token, service: &str) -> Result<(), Problem
 /// The outermost layer: bounds the time, shows problems as pages to browsers, and adds the headers of every answer.
 pub(crate) async fn finish(time: Duration, request: Request, next: Next) -> Response {
     let wanted = shape(request.headers(), Shape::Json);
+    let packs = compress::is_wanted(request.headers());
     let mut response = match tokio::time::timeout(time, next.run(request)).await {
         Ok(response) => response,
         Err(_) => {
@@ -242,7 +234,7 @@ pub(crate) async fn finish(time: Duration, request: Request, next: Next) -> Resp
     if wanted == Shape::Html
         && let Some(problem) = response.extensions_mut().remove::<Problem>()
     {
-        let page = page::problem(&problem);
+        let page = pages::problem(&problem);
         *response.body_mut() = Body::from(page);
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
         response.headers_mut().remove(http::header::CONTENT_LENGTH);
@@ -252,8 +244,7 @@ pub(crate) async fn finish(time: Duration, request: Request, next: Next) -> Resp
         (X_FRAME_OPTIONS, "DENY"),
         // Not "no-referrer": a form would then send "Origin: null", which is refused above.
         (REFERRER_POLICY, "same-origin"),
-        (CACHE_CONTROL, "no-store"),
-        (VARY, "accept"),
+        (VARY, "accept, accept-encoding"),
         (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
         (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
     ];
@@ -261,8 +252,10 @@ pub(crate) async fn finish(time: Duration, request: Request, next: Next) -> Resp
     for (name, value) in fixed {
         headers.insert(name, HeaderValue::from_static(value));
     }
-    headers.insert(CONTENT_SECURITY_POLICY, POLICY.clone());
-    response
+    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+    // What may be kept says so itself.
+    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    if packs { compress::gzip(response).await } else { response }
 }
 
 #[cfg(test)]
@@ -303,12 +296,5 @@ mod tests {
         ] {
             assert!(check_host(bad, &names).is_err(), "{bad}");
         }
-    }
-
-    #[test]
-    fn the_policy_names_the_style_sheet() {
-        let policy = POLICY.to_str().unwrap();
-        assert!(policy.starts_with("default-src 'none'; style-src 'sha256-"), "{policy}");
-        assert!(policy.ends_with("frame-ancestors 'none'"), "{policy}");
     }
 }

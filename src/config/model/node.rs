@@ -170,9 +170,8 @@ impl Scope {
                 let why = match crate::config::shape::nearest(text, known.into_iter()) {
                     Some(token::REGISTER) => "write `register:SERVICE`, or `register:*` for every service".to_owned(),
                     Some(near) => format!("write `{near}`, if that was meant"),
-                    None => {
-                        "write `operator`, `services:read`, `deploys:write`, `register:SERVICE` or `register:*`".to_owned()
-                    }
+                    None => "write `operator`, `services:read`, `deploys:write`, `register:SERVICE` or `register:*`"
+                        .to_owned(),
                 };
                 Err(format!("`{shown}` is not a scope: {why}"))
             }
