@@ -17,14 +17,17 @@ use console::view::{Acted, ActionError, EndpointAction, Order, ServiceAction};
 use gateway::inspect::ServiceView;
 use gateway::plan::ForcedPlan;
 use gateway::{Gateway, UnknownName};
-use kernel::Clock;
 use kernel::metrics::{Collect, Family, MetricKind, Shared, Sink};
 use kernel::overrides::{
     Decision, EndpointOverride, MAX_OVERRIDES, MAX_REASON_CHARS, OverrideSet, OverrideStore, TakenOut, TierOverride,
 };
+use kernel::{Clock, Event, Journal};
 use policy::outlier::Forced;
 
 use crate::overrides::{DAMAGED_OVERRIDES, OVERRIDES_NOT_KEPT};
+
+/// How long an action waits for its record.
+const JOURNAL_WAIT: Duration = Duration::from_secs(1);
 
 /// The data plane as far as operators steer it.
 pub(crate) trait Plane {
@@ -52,6 +55,7 @@ impl Plane for Gateway {
 #[derive(Debug)]
 pub(crate) struct Operations {
     store: Box<dyn OverrideStore>,
+    journal: Journal,
     clock: Clock,
     /// Held from the look at what is in force to the end of an action or a reload; a disk may be waited for under it.
     turn: Mutex<()>,
@@ -75,7 +79,8 @@ struct Known(ServiceView);
 
 impl Operations {
     /// Reads what `store` has kept; what cannot be read is said, and the node starts without it.
-    pub(crate) fn open(store: Box<dyn OverrideStore>, clock: Clock) -> Operations {
+    /// What operators do is told to `journal`.
+    pub(crate) fn open(store: Box<dyn OverrideStore>, clock: Clock, journal: Journal) -> Operations {
         let mut state = State::default();
         match store.load() {
             Ok(loaded) => (state.set, state.damage) = (loaded.set, loaded.damage),
@@ -97,6 +102,7 @@ impl Operations {
         }
         Operations {
             store,
+            journal,
             clock,
             turn: Mutex::default(),
             state: Mutex::new(state),
@@ -159,8 +165,18 @@ impl Operations {
         order: &Order,
     ) -> Result<Acted, ActionError> {
         let _turn = self.turn();
+        let before = self.state().set.clone();
         let outcome = self.act_on_endpoint(plane, (service, endpoint), action, order);
-        self.log(&outcome, action.word(), service, endpoint, order);
+        let event = |kept: bool| {
+            let (service, endpoint) = (service.to_owned(), endpoint.to_owned());
+            let Order { actor, reason, .. } = order.clone();
+            match action {
+                EndpointAction::Drain => Event::EndpointDrained { service, endpoint, actor, reason, kept },
+                EndpointAction::Down => Event::EndpointTakenDown { service, endpoint, actor, reason, kept },
+                EndpointAction::Resume => Event::EndpointResumed { service, endpoint, actor, reason, kept },
+            }
+        };
+        self.tell(&outcome, &before, event, action.word(), (service, endpoint));
         outcome
     }
 
@@ -219,11 +235,21 @@ impl Operations {
         order: &Order,
     ) -> Result<Acted, ActionError> {
         let _turn = self.turn();
+        let before = self.state().set.clone();
         let (word, outcome) = match action {
             ServiceAction::Failover { tier } => ("failover", self.fail_over(plane, service, tier, order)),
             ServiceAction::Failback => ("failback", self.fail_back(plane, service, order)),
         };
-        self.log(&outcome, word, service, "", order);
+        let tier = self.state().set.services.get(service).map(|decided| decided.tier);
+        let event = |kept: bool| {
+            let service = service.to_owned();
+            let Order { actor, reason, .. } = order.clone();
+            match tier {
+                Some(tier) => Event::ServiceSwitched { service, tier, actor, reason, kept },
+                None => Event::ServiceReleased { service, actor, reason, kept },
+            }
+        };
+        self.tell(&outcome, &before, event, word, (service, ""));
         outcome
     }
 
@@ -290,16 +316,29 @@ impl Operations {
         kept
     }
 
-    fn log(&self, outcome: &Result<Acted, ActionError>, action: &str, service: &str, endpoint: &str, order: &Order) {
-        let Order { actor, reason, force } = order;
+    /// Tells the journal of an action that changed what was decided before, and waits for it a moment: whoever acted is
+    /// told that it is done, so it should be known afterwards who did it.
+    fn tell(
+        &self,
+        outcome: &Result<Acted, ActionError>,
+        before: &OverrideSet,
+        event: impl FnOnce(bool) -> Event,
+        action: &str,
+        (service, endpoint): (&str, &str),
+    ) {
         match outcome {
             Ok(acted) => {
                 self.taken.add(1);
-                tracing::info!(action, service, endpoint, actor, reason, force, kept = acted.kept, "{}", acted.message);
+                if self.state().set != *before {
+                    let receipt = self.journal.tell_durably(event(acted.kept));
+                    if let Err(error) = receipt.wait(JOURNAL_WAIT) {
+                        tracing::warn!(action, service, endpoint, %error, "done, but not in the journal yet");
+                    }
+                }
             }
             Err(error) => {
                 self.refused.add(1);
-                tracing::warn!(action, service, endpoint, actor, reason, force, "not done: {error}");
+                tracing::warn!(action, service, endpoint, "not done: {error}");
             }
         }
     }

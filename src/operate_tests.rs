@@ -79,12 +79,16 @@ fn by_force() -> Order {
     Order { force: true, ..order("meant so") }
 }
 
+fn journal() -> Journal {
+    Journal::unkept(clock(), kernel::journal::Boot::from_text("test"))
+}
+
 fn clock() -> Clock {
     Clock::manual(SystemTime::UNIX_EPOCH + Duration::from_secs(1_764_000_000))
 }
 
 fn in_memory() -> Operations {
-    Operations::open(Box::new(MemoryStore), clock())
+    Operations::open(Box::new(MemoryStore), clock(), journal())
 }
 
 use EndpointAction::{Down, Drain, Resume};
@@ -92,7 +96,7 @@ use EndpointAction::{Down, Drain, Resume};
 #[test]
 fn an_endpoint_is_drained_taken_down_and_resumed() {
     let directory = tempfile::tempdir().unwrap();
-    let open = |clock| Operations::open(Box::new(FileStore::new(directory.path().join("data"))), clock);
+    let open = |clock| Operations::open(Box::new(FileStore::new(directory.path().join("data"))), clock, journal());
     let (fleet, time) = (Fleet::with(|shop| shop.endpoints[0].traffic.in_flight = 2), clock());
     let operations = open(time.clone());
     let done = operations.endpoint_action(&fleet, ("shop", "a:1"), Drain, &order("a new disk")).unwrap();
@@ -189,7 +193,7 @@ fn a_service_fails_over_and_back() {
 #[test]
 fn a_decision_waits_for_a_name_that_is_gone_and_goes_when_it_is_taken_back() {
     let directory = tempfile::tempdir().unwrap();
-    let open = || Operations::open(Box::new(FileStore::new(directory.path().to_path_buf())), clock());
+    let open = || Operations::open(Box::new(FileStore::new(directory.path().to_path_buf())), clock(), journal());
     let fleet = Fleet::new();
     let operations = open();
     operations.endpoint_action(&fleet, ("shop", "a:1"), Drain, &order("x")).unwrap();
@@ -207,7 +211,7 @@ fn a_decision_waits_for_a_name_that_is_gone_and_goes_when_it_is_taken_back() {
 
 #[test]
 fn what_cannot_be_kept_is_in_force_and_said_everywhere() {
-    let (fleet, operations) = (Fleet::new(), Operations::open(Box::new(Failing), clock()));
+    let (fleet, operations) = (Fleet::new(), Operations::open(Box::new(Failing), clock(), journal()));
     assert_eq!(operations.notices(), [""; 0], "nothing is lost yet");
     let done = operations.endpoint_action(&fleet, ("shop", "a:1"), Drain, &order("x")).unwrap();
     assert!(!done.kept && done.message.contains("A restart will forget this: cannot keep it in the disk"), "{done:?}");

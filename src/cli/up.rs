@@ -3,10 +3,14 @@
 //! Standard output gets one line for each address (`listening gateway http://…`, `listening console http://…`,
 //! `listening api http://…`) and then `ready`; the log goes to standard error. Signals: SIGTERM stops in order after
 //! `drain_delay`, SIGINT (Ctrl-C) does so without that delay, either of them a second time ends at once; SIGHUP reads
-//! the configuration again; SIGUSR1 opens log files anew.
+//! the configuration again; SIGUSR1 opens log files anew; SIGUSR2 starts the next process, which takes over.
+//!
+//! With `--take-over` it serves in the place of the node that runs with the same store (`handover`), which then finishes
+//! what it has and ends. If there is none, this is a usual start: a script need not know.
 
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
+use std::pin::pin;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -15,10 +19,11 @@ use clap::ValueEnum;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::complain;
-use crate::app::{Addresses, App, Source, StartError};
+use crate::app::{Addresses, App, Source, Start, StartError};
 use crate::cli::demo::{self, DemoArgs};
 use crate::demo::Running;
-use crate::limits;
+use crate::handover::replace;
+use crate::{limits, service_manager};
 
 /// Threads of the control plane: health checks, console, reloads.
 const CONTROL_THREADS: usize = 2;
@@ -37,6 +42,9 @@ pub struct UpArgs {
     /// How it is logged
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
+    /// Take the place of the node that runs with this store, without a refused connection
+    #[arg(long)]
+    take_over: bool,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -72,13 +80,16 @@ fn start_log(filter: &str, format: LogFormat) -> anyhow::Result<()> {
 fn serve(args: &UpArgs) -> anyhow::Result<ExitCode> {
     let descriptors = limits::raise_descriptors();
     tracing::debug!(?descriptors, "limit on open files");
+    // Before there is any other thread: it takes its variables out of the environment.
+    let passed = service_manager::sockets().context("cannot use the sockets that were passed to this process")?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(CONTROL_THREADS)
         .thread_name("control")
         .enable_all()
         .build()
         .context("cannot start the control plane's threads")?;
-    let app = match App::build(Source::File(args.config.clone()), runtime.handle()) {
+    let start = Start { source: Source::File(args.config.clone()), take_over: args.take_over, passed };
+    let app = match App::build(start, runtime.handle()) {
         Ok(app) => app,
         Err(StartError::Config { text, .. }) => {
             std::io::stderr().write_all(text.as_bytes())?;
@@ -88,6 +99,7 @@ fn serve(args: &UpArgs) -> anyhow::Result<ExitCode> {
     };
     let code = runtime.block_on(async {
         let mut signals = Signals::listen()?;
+        app.enter().await?;
         announce(app.addresses())?;
         signals.run(&app).await
     });
@@ -115,6 +127,7 @@ struct Signals {
     interrupt: Signal,
     hang_up: Signal,
     user1: Signal,
+    user2: Signal,
 }
 
 impl Signals {
@@ -125,16 +138,19 @@ impl Signals {
             interrupt: listen(SignalKind::interrupt())?,
             hang_up: listen(SignalKind::hangup())?,
             user1: listen(SignalKind::user_defined1())?,
+            user2: listen(SignalKind::user_defined2())?,
         })
     }
 
     /// Does what signals ask for until the node has stopped.
     async fn run(&mut self, app: &App) -> anyhow::Result<ExitCode> {
-        let delay = loop {
+        let (delay, why) = loop {
             tokio::select! {
-                _ = self.terminate.recv() => break app.drain_delay(),
-                _ = self.interrupt.recv() => break Duration::ZERO,
+                _ = self.terminate.recv() => break (app.drain_delay(), "SIGTERM"),
+                _ = self.interrupt.recv() => break (Duration::ZERO, "SIGINT"),
                 _ = self.user1.recv() => app.reopen_logs(),
+                _ = self.user2.recv() => start_next(),
+                () = app.handed_over() => return self.see_off(app).await,
                 _ = self.hang_up.recv() => {
                     let reload = app.reloader();
                     // What came of it is logged and counted by the reload itself.
@@ -142,19 +158,54 @@ impl Signals {
                 }
             }
         };
-        let again = async {
-            tokio::select! {
-                _ = self.terminate.recv() => {}
-                _ = self.interrupt.recv() => {}
-            }
-        };
         tokio::select! {
-            in_time = app.stop(delay) => Ok(if in_time { ExitCode::SUCCESS } else { ExitCode::from(1) }),
-            () = again => {
-                tracing::warn!("told to stop a second time: ending at once");
-                Ok(ExitCode::from(INTERRUPTED))
-            }
+            in_time = app.stop(delay, why) => Ok(ended(in_time)),
+            () = self.told_to_stop() => Ok(at_once()),
         }
+    }
+
+    /// Waits for what is left after a hand-over. The first signal to stop ends the patience, the second everything.
+    async fn see_off(&mut self, app: &App) -> anyhow::Result<ExitCode> {
+        let mut finishing = pin!(app.finish());
+        tokio::select! {
+            in_time = &mut finishing => return Ok(ended(in_time)),
+            () = self.told_to_stop() => app.hurry(),
+        }
+        tokio::select! {
+            in_time = &mut finishing => Ok(ended(in_time)),
+            () = self.told_to_stop() => Ok(at_once()),
+        }
+    }
+
+    async fn told_to_stop(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+fn ended(in_time: bool) -> ExitCode {
+    if in_time { ExitCode::SUCCESS } else { ExitCode::from(1) }
+}
+
+fn at_once() -> ExitCode {
+    tracing::warn!("told to stop a second time: ending at once");
+    ExitCode::from(INTERRUPTED)
+}
+
+/// Starts the process that is to take over. What becomes of it is its own to say; here it is waited for, lest it stay
+/// behind as a zombie.
+fn start_next() {
+    match replace::start() {
+        Ok(mut child) => {
+            tracing::info!(pid = child.id(), "told to hand over: the next process is started");
+            let _waited_for = tokio::task::spawn_blocking(move || match child.wait() {
+                Ok(status) => tracing::warn!(pid = child.id(), %status, "the process that was to take over has ended"),
+                Err(error) => tracing::debug!(%error, "cannot wait for the process that was to take over"),
+            });
+        }
+        Err(error) => tracing::error!(%error, "told to hand over, but the next process cannot be started"),
     }
 }
 
@@ -172,17 +223,19 @@ pub fn demo(args: &DemoArgs) -> ExitCode {
 
 async fn start_for_demo(text: String) -> anyhow::Result<Running> {
     let control = tokio::runtime::Handle::current();
-    let built = tokio::task::spawn_blocking(move || App::build(Source::Text(text), &control)).await?;
+    let start = Start { source: Source::Text(text), take_over: false, passed: Vec::new() };
+    let built = tokio::task::spawn_blocking(move || App::build(start, &control)).await?;
     let app = match built {
         Ok(app) => app,
         Err(StartError::Config { text, .. }) => anyhow::bail!("{text}"),
         Err(error) => return Err(error.into()),
     };
+    app.enter().await?;
     let gateway = *app.addresses().gateway.first().context("the demo's configuration has a gateway")?;
     let console = app.addresses().console.context("the demo's configuration has a console")?;
     let view = Box::new(app.view());
     let stop = Box::pin(async move {
-        let _in_time = app.stop(Duration::ZERO).await;
+        let _in_time = app.stop(Duration::ZERO, "the demo ends").await;
     });
     Ok(Running { gateway, console, view, stop })
 }

@@ -12,6 +12,7 @@
 pub mod catalogue;
 pub mod compile;
 mod context;
+pub(crate) mod diff;
 pub mod document;
 pub mod effective;
 mod interpolate;

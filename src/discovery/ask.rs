@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use gateway::plan::EndpointPlan;
-use kernel::{DrainPhase, Entropy};
+use kernel::{DrainPhase, Entropy, Event};
 use policy::resolve::Resolution;
 
 use super::dns::{Dns, DnsError};
@@ -70,15 +70,16 @@ pub(super) async fn run(inner: Arc<Inner>, service: String, question: Question, 
         match answer {
             Ok((endpoints, ttl)) => {
                 if known.failures() > 0 {
-                    tracing::info!(service, name = question.name(), "DNS answers again");
+                    let name = question.name().to_owned();
+                    inner.journal.tell(Event::DnsReturned { service: service.clone(), name });
                 }
                 let changed = known.answered(endpoints, ttl, now, &mut entropy);
                 inner.answered(&service, &question, known.in_force().filter(|_| changed));
             }
             Err(error) => {
                 if known.failures() == 0 {
-                    let kept = known.in_force().map_or(0, Vec::len);
-                    tracing::warn!(service, name = question.name(), %error, kept, "DNS does not answer: what it said last counts");
+                    let (name, error) = (question.name().to_owned(), error.to_string());
+                    inner.journal.tell(Event::DnsLost { service: service.clone(), name, error });
                 }
                 known.failed(now, &mut entropy);
                 inner.unanswered(&service, &error);
@@ -91,6 +92,22 @@ pub(super) async fn run(inner: Arc<Inner>, service: String, question: Question, 
             let _none_left =
                 inner.unasked.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1)).is_err();
         }
+    }
+}
+
+/// What the journal is told of another answer.
+fn changed_to(service: &str, name: &str, before: &[EndpointPlan], now: &[EndpointPlan]) -> Event {
+    let without = |all: &[EndpointPlan], these: &[EndpointPlan]| {
+        let rest: Vec<&str> =
+            all.iter().filter(|e| !these.iter().any(|t| t.name == e.name)).map(|e| e.name.as_str()).collect();
+        if rest.is_empty() { "none".to_owned() } else { rest.join(", ") }
+    };
+    Event::DnsChanged {
+        service: service.to_owned(),
+        name: name.to_owned(),
+        endpoints: now.len() as u64,
+        added: without(now, before),
+        removed: without(before, now),
     }
 }
 
@@ -114,7 +131,7 @@ impl Inner {
         found.counts.answered += 1;
         let Some(endpoints) = changed else { return };
         let Some(asked) = found.asked.iter_mut().find(|asked| asked.question == *question) else { return };
-        tracing::info!(service, name = question.name(), endpoints = endpoints.len(), "DNS has another answer");
+        self.journal.tell(changed_to(service, question.name(), &asked.answer, endpoints));
         asked.answer.clone_from(endpoints);
         self.publish(service, found);
     }

@@ -9,7 +9,7 @@
 //! ```
 //! What was found for a source stays as long as the source does: over a reload, while DNS fails, while nothing ran. It does
 //! not outlive the process: after a restart names are asked for at once, and registrations come back with the next
-//! beats, within a third of their leases. Limits: 1,000 endpoints from each source of a service.
+//! beats, within a third of their leases; only a hand-over takes them along. Limits: 1,000 endpoints from each source of a service.
 
 mod ask;
 mod collect;
@@ -26,8 +26,9 @@ use std::time::Duration;
 use console::registrar::{RegisterError, Registered, Registrar, Wish};
 use gateway::Gateway;
 use gateway::plan::EndpointPlan;
-use kernel::{Clock, Drain, DrainPhase, Moment};
+use kernel::{Clock, Drain, DrainPhase, Event, Journal, Moment};
 use policy::leases::{Beat, LeaseError, Leases, Probed, TICK, Terms, renew_in};
+use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
@@ -68,6 +69,21 @@ pub struct Sources {
     pub max_lease: Option<Duration>,
 }
 
+/// An endpoint that registered, as it is handed over to the next process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Registration {
+    /// The service.
+    pub service: String,
+    /// The endpoint.
+    pub address: SocketAddr,
+    /// Its lease.
+    pub lease_ms: u64,
+    /// Its weight.
+    pub weight: u32,
+    /// Its tier.
+    pub tier: u8,
+}
+
 /// Finds endpoints and hands them to the gateway. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Discovery {
@@ -77,6 +93,7 @@ pub struct Discovery {
 #[derive(Debug)]
 struct Inner {
     gateway: Arc<Gateway>,
+    journal: Journal,
     clock: Clock,
     started: Moment,
     drain: Drain,
@@ -125,6 +142,7 @@ impl Discovery {
     ) -> Discovery {
         let questions = plan.services.iter().map(|s| Question::all(s).len()).sum();
         let inner = Arc::new(Inner {
+            journal: gateway.journal().clone(),
             gateway,
             started: clock.now(),
             clock,
@@ -144,6 +162,41 @@ impl Discovery {
     /// stays.
     pub fn configure(&self, plan: &DiscoveryPlan) {
         self.inner.configure(plan);
+    }
+
+    /// Every endpoint that has registered.
+    pub fn registered(&self) -> Vec<Registration> {
+        let state = self.inner.state();
+        let of = |(service, found): (&String, &Found)| {
+            let registration = |(address, terms): (SocketAddr, Terms)| Registration {
+                service: service.clone(),
+                address,
+                lease_ms: u64::try_from(terms.lease.as_millis()).unwrap_or(u64::MAX),
+                weight: terms.weight,
+                tier: terms.tier,
+            };
+            found.leases.iter().flat_map(Leases::in_force).map(registration).collect::<Vec<_>>()
+        };
+        state.services.iter().flat_map(of).collect()
+    }
+
+    /// Takes over what had registered with another process, each as if its heartbeat had come just now. What the
+    /// configuration no longer allows is left out.
+    pub fn restore(&self, registered: &[Registration]) {
+        let now = self.inner.clock.now();
+        let mut state = self.inner.state();
+        for Registration { service, address, lease_ms, weight, tier } in registered {
+            let Some(leases) = state.services.get_mut(service).and_then(|found| found.leases.as_mut()) else {
+                continue;
+            };
+            let terms = Terms { lease: Duration::from_millis(*lease_ms), weight: *weight, tier: *tier };
+            if let Err(error) = leases.beat(*address, terms, now) {
+                tracing::info!(service, endpoint = %address, %error, "a registration is not taken over");
+            }
+        }
+        for (service, found) in state.services.iter().filter(|(_, found)| found.leases.is_some()) {
+            self.inner.publish(service, found);
+        }
     }
 
     /// Whether each name of the first configuration was asked for once, with whatever result, or has had the time.
@@ -236,7 +289,16 @@ impl Inner {
         if beat != Beat::Renewed {
             self.publish(service, found);
         }
+        if beat == Beat::New {
+            let (service, endpoint) = (service.to_owned(), address.to_string());
+            self.journal.tell(Event::EndpointRegistered { service, endpoint });
+        }
         Ok(Registered { is_new: beat == Beat::New, lease, renew_in: renew_in(lease) })
+    }
+
+    fn left(&self, service: &str, address: SocketAddr, reason: &str) {
+        let (service, endpoint, reason) = (service.to_owned(), address.to_string(), reason.to_owned());
+        self.journal.tell(Event::EndpointLeft { service, endpoint, reason });
     }
 
     fn withdraw(&self, service: &str, address: SocketAddr) -> Result<bool, RegisterError> {
@@ -247,6 +309,7 @@ impl Inner {
         if was_there {
             found.counts.left += 1;
             self.publish(service, found);
+            self.left(service, address, "it said so");
         }
         Ok(was_there)
     }
@@ -261,7 +324,7 @@ impl Inner {
             let ticked = leases.tick(now);
             stalled = stalled.max(ticked.stalled.filter(|_| !leases.is_empty()));
             for endpoint in &ticked.expired {
-                tracing::warn!(service, %endpoint, "endpoint is out: its lease has ended");
+                self.left(service, *endpoint, "its lease has ended");
             }
             if !ticked.doubtful.is_empty() {
                 let (silent, of) = (ticked.doubtful.len(), leases.len());
@@ -299,7 +362,7 @@ impl Inner {
             Probed::Expired => {
                 found.counts.unanswered += 1;
                 self.publish(service, found);
-                tracing::warn!(service, endpoint = %address, "endpoint is out: its lease has ended, and it does not answer");
+                self.left(service, address, "its lease has ended, and it does not answer");
             }
             Probed::Settled => {}
         }

@@ -13,7 +13,7 @@
 //! | `GET /v1/csrf` | operator | the token that changes need |
 //! | `POST /v1/reload` | operator | reads the configuration again |
 //! | `POST /v1/services/…` | operator | drains endpoints, switches tiers; see `actions` |
-//! | `GET /v1/journal`, `/v1/journal/follow` | operator | what changed, as it is kept, and as it comes; see `params`, `follow` |
+//! | `GET /v1/journal`, `/v1/journal/follow` | operator | what changed, as it is kept, and as it comes; see `query`, `follow` |
 //! | `GET /v1/why/{id}`, `/v1/traces` | operator | what was done with a request, and of which that is known |
 //! | `GET /v1/tallies` | operator | exact counts by period |
 //! | `POST /v1/deploys` | operator | something was deployed; see `deploys` |
@@ -74,10 +74,10 @@ struct Core {
     settings: ArcSwap<AdminSettings>,
     csrf: Csrf,
     reload_turn: Arc<Semaphore>,
+    followers: Arc<Semaphore>,
     readers: Arc<Semaphore>,
     /// What takes long to read and changes slowly, and when it was read.
     sparks: Mutex<Option<(Moment, Sparks)>>,
-    followers: Arc<Semaphore>,
     limits: Limits,
     stop: watch::Sender<bool>,
 }
@@ -100,9 +100,9 @@ impl AdminServer {
             settings: ArcSwap::from_pointee(settings),
             csrf: Csrf::generate()?,
             reload_turn: Arc::new(Semaphore::new(1)),
+            followers: Arc::new(Semaphore::new(follow::MAX_FOLLOWERS)),
             readers: Arc::new(Semaphore::new(live::READERS_MAX)),
             sparks: Mutex::default(),
-            followers: Arc::new(Semaphore::new(follow::MAX_FOLLOWERS)),
             limits,
             stop: watch::Sender::new(false),
         };
@@ -217,18 +217,9 @@ impl Shared {
         self.core.limits
     }
 
-    pub(crate) fn drain(&self) -> &Drain {
-        &self.drain
-    }
-
-    /// Turns true when the server is told to stop.
-    pub(crate) fn stopping(&self) -> watch::Receiver<bool> {
-        self.core.stop.subscribe()
-    }
-
-    /// Room for those who follow the journal.
-    pub(crate) fn followers(&self) -> &Arc<Semaphore> {
-        &self.core.followers
+    /// Places for those who follow the journal.
+    pub(crate) fn followers(&self) -> Arc<Semaphore> {
+        Arc::clone(&self.core.followers)
     }
 
     pub(crate) fn readiness(&self) -> Readiness {
@@ -238,6 +229,15 @@ impl Shared {
     /// The secret that forms carry.
     pub(crate) fn csrf(&self) -> &str {
         self.core.csrf.text()
+    }
+
+    pub(crate) fn drain(&self) -> Drain {
+        self.drain.clone()
+    }
+
+    /// Told when the server is to end before the drain is closed.
+    pub(crate) fn stop(&self) -> watch::Receiver<bool> {
+        self.core.stop.subscribe()
     }
 
     /// Places for readers of `/live`.
@@ -260,9 +260,11 @@ impl Shared {
     }
 }
 
-/// The node's own word, unless the drain has begun.
+/// The node's own word, unless a stop has begun. After a hand-over the next process serves: whoever asks the one from
+/// before, on a connection from before, is not to look elsewhere.
 pub(crate) fn readiness(vitals: &Vitals, drain: &Drain) -> Readiness {
-    if drain.phase() >= DrainPhase::Announced { Readiness::no("stopping") } else { vitals.node().ready() }
+    let stops = drain.phase() >= DrainPhase::Announced && !drain.is_patient();
+    if stops { Readiness::no("stopping") } else { vitals.node().ready() }
 }
 
 pub(crate) fn probe(readiness: &Readiness) -> Response {

@@ -124,8 +124,8 @@ fn router(shared: Shared) -> Router {
 /// Lets the probes through, and every caller with a known token; which scope is needed the handler knows.
 async fn admit(State(shared): State<Shared>, request: Request, next: Next) -> Response {
     let path = request.uri().path();
-    // A problem is shown to browsers as a page, which has a style; who tells of a deployment may be known by the body,
-    // at which its handler looks.
+    // A problem is shown to browsers as a page, which has a style. Who tells of a deployment may be known by the body: its
+    // handler looks.
     if matches!(path, "/livez" | "/readyz" | deploys::PATH) || path.starts_with(assets::FOLDER) {
         return next.run(request).await;
     }

@@ -30,8 +30,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
-use crate::params::{Params, wrong};
 use crate::problem::{Problem, ProblemCode};
+use crate::query::{Params, wrong};
 use crate::view::{DeployMark, Node};
 use crate::words::tame;
 

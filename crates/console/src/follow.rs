@@ -29,8 +29,8 @@ use tokio::time::MissedTickBehavior;
 
 use crate::admin::Shared;
 use crate::journal_api::now_unix_ms;
-use crate::params::{self, wrong};
 use crate::problem::{Problem, ProblemCode};
+use crate::query::{self, wrong};
 use crate::view::Node;
 
 /// Followers at a time: each has a task and reads the disk.
@@ -97,14 +97,14 @@ pub(crate) async fn follow(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let mut wanted = params::follow(query.as_deref(), now_unix_ms(&shared))?;
+    let mut wanted = query::follow(query.as_deref(), now_unix_ms(&shared))?;
     wanted.limit = PAGE;
     if let Some(id) = headers.get("last-event-id") {
         let place = id.to_str().ok().and_then(|text| text.trim().parse().ok());
         wanted.after =
             Some(place.ok_or_else(|| wrong("Last-Event-ID", "it is the cursor of a record, a whole number"))?);
     }
-    let Ok(slot) = Arc::clone(shared.followers()).try_acquire_owned() else {
+    let Ok(slot) = shared.followers().try_acquire_owned() else {
         let detail =
             format!("{MAX_FOLLOWERS} follow it already; read GET /v1/journal?after=CURSOR, or end one of them");
         return Err(Problem::new(ProblemCode::FollowersFull, detail));
@@ -121,8 +121,8 @@ pub(crate) async fn follow(
     let follower = Follower {
         node: Arc::clone(shared.node()),
         changes: shared.node().journal_changes(),
-        drain: shared.drain().clone(),
-        stop: shared.stopping(),
+        drain: shared.drain(),
+        stop: shared.stop(),
         wanted,
         pace,
         events,

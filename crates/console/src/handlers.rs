@@ -20,9 +20,9 @@ use crate::facts::spark::Sparks;
 use crate::facts::subject::{RouteFacts, ServiceFacts};
 use crate::pages::journal::Asked;
 use crate::pages::{self, Page, parts};
-use crate::params::{self, Params};
 use crate::plain;
 use crate::problem::{Problem, ProblemCode};
+use crate::query::{self, Params};
 use crate::status::Status;
 use crate::view::ActionError;
 use crate::{why_text, words};
@@ -151,7 +151,7 @@ pub(crate) async fn look(shared: &Shared, wanted: Wanted) -> Result<Found, Probl
 
 impl Wanted {
     fn journal(query: Option<&str>, now_unix_ms: u64) -> Result<Wanted, Problem> {
-        let wanted = params::journal(query, now_unix_ms)?;
+        let wanted = query::journal(query, now_unix_ms)?;
         let written = |name: &str| {
             let mut pairs = form_urlencoded::parse(query.unwrap_or_default().as_bytes());
             pairs.find(|(known, _)| known == name).map(|(_, value)| value.into_owned()).unwrap_or_default()

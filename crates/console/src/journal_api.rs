@@ -1,5 +1,5 @@
 //! The journal over HTTP: `GET /v1/journal`, a page of it as JSON or as aligned lines. What can be asked for stands in
-//! [`crate::params`]; how it is followed in [`crate::follow`].
+//! [`crate::query`]; how it is followed in [`crate::follow`].
 
 use std::io;
 use std::sync::Arc;
@@ -13,8 +13,8 @@ use kernel::journal::unix_ms;
 use crate::accept::{Shape, shape};
 use crate::admin::{Shared, typed};
 use crate::lines;
-use crate::params;
 use crate::problem::{Problem, ProblemCode};
+use crate::query;
 use crate::view::Node;
 
 /// `GET /v1/journal`.
@@ -23,7 +23,7 @@ pub(crate) async fn read(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let wanted = params::journal(query.as_deref(), now_unix_ms(&shared))?;
+    let wanted = query::journal(query.as_deref(), now_unix_ms(&shared))?;
     let page = kept(&shared, "the journal", move |node| node.journal().read(&wanted)).await?;
     Ok(match shape(&headers, Shape::Json) {
         Shape::Text => typed("text/plain; charset=utf-8", lines::records(&page.records)),
@@ -33,7 +33,7 @@ pub(crate) async fn read(
 
 /// Milliseconds since the Unix epoch.
 pub(crate) fn now_unix_ms(shared: &Shared) -> u64 {
-    unix_ms(shared.vitals().wall())
+    unix_ms(shared.vitals().clock().wall())
 }
 
 /// Reads what is kept, off the threads that answer requests: it may wait for a disk.

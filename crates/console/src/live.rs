@@ -25,8 +25,8 @@ use tokio::time::MissedTickBehavior;
 
 use crate::admin::Shared;
 use crate::handlers::{Wanted, look};
-use crate::params::Params;
 use crate::problem::{Problem, ProblemCode};
+use crate::query::Params;
 
 /// Time between events.
 const EVERY: Duration = Duration::from_secs(2);
@@ -74,7 +74,7 @@ fn wanted(shared: &Shared, of: &str) -> Result<Wanted, Problem> {
 
 /// Sends events until the reader leaves or the server ends. Holds its place until then.
 async fn run(shared: Shared, of: String, send: mpsc::Sender<Bytes>, place: OwnedSemaphorePermit) {
-    let (mut drain, mut stop) = (shared.drain().clone(), shared.stopping());
+    let (mut drain, mut stop) = (shared.drain(), shared.stop());
     let mut sent: HashMap<&'static str, String> = HashMap::new();
     let mut tick = tokio::time::interval(EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -4,12 +4,18 @@
 //!
 //! Stopping: the server answers through the whole drain, because that is when an operator looks. At
 //! [`DrainPhase::Closed`], or when told, it stops accepting, lets requests in flight finish within a grace, and returns.
+//! When another process has taken the sockets over, it takes what is in the queue and accepts no more; each connection is
+//! answered once more, with `Connection: close`, or ends when its head does not come in time.
 
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::State;
+use axum::response::Response;
+use http::HeaderValue;
+use http::header::CONNECTION;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -63,6 +69,8 @@ pub(crate) async fn run(
     mut drain: Drain,
     mut stop: watch::Receiver<bool>,
 ) {
+    let router = router.layer(axum::middleware::map_response_with_state(drain.clone(), say_the_end));
+    let mut handed_over = drain.clone();
     let slots = Arc::new(Semaphore::new(limits.connections));
     let (closing, _) = watch::channel(false);
     let mut connections = JoinSet::new();
@@ -75,6 +83,7 @@ pub(crate) async fn run(
         };
         let accepted = tokio::select! {
             () = drain.reached(DrainPhase::Closed) => break,
+            () = handed_over.handed_over() => break,
             _ = stop.wait_for(|told| *told) => break,
             next = next => next,
         };
@@ -90,9 +99,47 @@ pub(crate) async fn run(
             None => break,
         }
     }
-    drop(listener);
+    if drain.is_handed_over() && drain.phase() < DrainPhase::Closed {
+        // The queue may be nobody's after this: the next process need not have kept the address.
+        for (stream, slot) in queued(listener, &slots) {
+            connections.spawn(connection(stream, router.clone(), limits, closing.subscribe(), slot));
+        }
+        let all_ended = async { while connections.join_next().await.is_some() {} };
+        tokio::select! {
+            () = all_ended => {}
+            () = drain.reached(DrainPhase::Closed) => {}
+            _ = stop.wait_for(|told| *told) => {}
+        }
+    } else {
+        drop(listener);
+    }
     closing.send_replace(true);
     while connections.join_next().await.is_some() {}
+}
+
+/// What waits in the queue of a listener, as far as there are slots for it; the listener is closed.
+fn queued(listener: TcpListener, slots: &Arc<Semaphore>) -> Vec<(TcpStream, OwnedSemaphorePermit)> {
+    let mut found = Vec::new();
+    // Asked of the system and not of the runtime, which may not have heard yet of what is in the queue.
+    let Ok(listener) = listener.into_std() else { return found };
+    while let Ok(slot) = Arc::clone(slots).try_acquire_owned()
+        && let Ok((stream, _peer)) = listener.accept()
+    {
+        if stream.set_nonblocking(true).is_ok()
+            && let Ok(stream) = TcpStream::from_std(stream)
+        {
+            found.push((stream, slot));
+        }
+    }
+    found
+}
+
+/// After a hand-over each answer is the last of its connection.
+async fn say_the_end(State(drain): State<Drain>, mut response: Response) -> Response {
+    if drain.is_handed_over() {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
 /// Serves one connection to its end. Holds its slot until then.

@@ -18,8 +18,8 @@ use serde_json::{Value, json};
 
 use crate::admin::Shared;
 use crate::journal_api::{kept, now_unix_ms};
-use crate::params::{Params, wrong};
 use crate::problem::Problem;
+use crate::query::{Params, wrong};
 
 /// As many points as common tools take in one series.
 const MAX_POINTS: u64 = 11_000;

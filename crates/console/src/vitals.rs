@@ -8,7 +8,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use kernel::metrics::LatencySum;
 use kernel::{Clock, Drain, DrainPhase, Moment};
@@ -110,19 +110,14 @@ impl Vitals {
         Status::new(view, readiness, &window)
     }
 
-    /// The clock.
-    pub(crate) fn clock(&self) -> &Clock {
-        &self.clock
-    }
-
-    /// What time it is, for people and for the journal.
-    pub(crate) fn wall(&self) -> SystemTime {
-        self.clock.wall()
-    }
-
     /// Which deployments the node was told of.
     pub(crate) fn deploys(&self) -> &Told {
         &self.deploys
+    }
+
+    /// The clock.
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.clock
     }
 
     /// The node.

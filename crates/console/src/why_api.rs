@@ -16,8 +16,8 @@ use crate::accept::{Shape, shape};
 use crate::admin::{Shared, typed};
 use crate::journal_api::{kept, now_unix_ms};
 use crate::lines;
-use crate::params::Params;
 use crate::problem::{Problem, ProblemCode};
+use crate::query::Params;
 use crate::why_text;
 
 /// Lines of one answer at most, and if nothing is said.

@@ -206,6 +206,7 @@ impl<'a> Serving<'a> {
             next = Next::Close;
         }
         if code == ErrorCode::ClientGone {
+            self.scratch.story.explain("the client went away".to_owned());
             return End { status: code.status(), code: Some(code), next: Next::Close, whole: false, at: None };
         }
         let frame = Frame {
@@ -221,6 +222,7 @@ impl<'a> Serving<'a> {
         if !paged {
             problem::write(answer, frame, code, &detail);
         }
+        self.scratch.story.explain(detail);
         self.bytes_out = answer.len() as u64;
         let until = self.core.clock().now() + self.held.snapshot.plan.edge.body_idle_timeout;
         let sent = self.client.send(&self.scratch.answer, until).await;

@@ -21,8 +21,12 @@ use crate::problem::{self, Frame};
 use crate::request;
 
 /// While draining, a connection that has been idle for this long is closed; one that was busy just now gets the time
-/// to send the request that may be on its way.
+/// to send the request that may be on its way. After a hand-over nobody is hurried: an idle connection stays until its
+/// next request, which is answered with `Connection: close`, or until it has been idle for its usual time.
 const DRAIN_IDLE: Duration = Duration::from_secs(1);
+/// After a hand-over, requests that a client has sent ahead are answered, this many at most: one that never stops
+/// sending ahead would keep the old process for as long as it may take.
+const AHEAD_MAX: u32 = 256;
 /// After an answer that ends the connection early, what the client still sends is read and dropped for this long …
 const LINGER: Duration = Duration::from_secs(2);
 /// … and up to this many bytes, so that a reset does not destroy the answer on its way.
@@ -36,6 +40,8 @@ pub(crate) struct Client {
     pub(crate) deadline: Deadline,
     /// Requests served on it.
     pub(crate) requests: u64,
+    /// Of these, how many after the listeners were handed over.
+    late: u32,
 }
 
 /// What comes after a request.
@@ -61,7 +67,7 @@ enum HeadRead {
 /// Serves a connection until it ends.
 pub(crate) async fn serve(core: Rc<Core>, io: TcpStream, peer: SocketAddr) {
     let deadline = core.deadlines.add();
-    let mut client = Client { io, peer, deadline, requests: 0 };
+    let mut client = Client { io, peer, deadline, requests: 0, late: 0 };
     while client.wait(&core).await {
         // Boxed, so that a connection that waits holds none of what a request needs.
         if Box::pin(busy(&core, &mut client)).await == Next::Close {
@@ -72,7 +78,7 @@ pub(crate) async fn serve(core: Rc<Core>, io: TcpStream, peer: SocketAddr) {
 
 /// Ends a connection that has been answered without being served.
 pub(crate) async fn dismiss(core: &Rc<Core>, io: TcpStream, peer: SocketAddr) {
-    let mut client = Client { io, peer, deadline: core.deadlines.add(), requests: 0 };
+    let mut client = Client { io, peer, deadline: core.deadlines.add(), requests: 0, late: 0 };
     let mut buf = core.buffers.take();
     client.linger(core, &mut buf).await;
     core.buffers.give(buf);
@@ -97,10 +103,12 @@ async fn busy(core: &Rc<Core>, client: &mut Client) -> Next {
                 break Next::Close;
             }
         }
+        client.late += u32::from(core.patient.get());
         match request::serve(core, client, &mut buf, &mut scratch).await {
             Next::Keep if buf.is_empty() => break Next::Keep,
             Next::Keep => {}
-            Next::Close if buf.is_empty() => break Next::Close,
+            // After a hand-over the client has not asked for the end, and may just have sent something.
+            Next::Close if buf.is_empty() && !core.patient.get() => break Next::Close,
             // Closing with requests unread would be a reset, which could destroy the answer on its way.
             Next::Close | Next::Linger => {
                 client.linger(core, &mut buf).await;
@@ -216,12 +224,22 @@ impl Client {
                 Poll::Ready(ready) => return Poll::Ready(ready.is_ok()),
                 Poll::Pending => {}
             }
-            if core.phase.get() >= DrainPhase::Draining {
+            if core.phase.get() >= DrainPhase::Draining && !core.patient.get() {
                 self.deadline.set(self.deadline.at().min(now + DRAIN_IDLE));
             }
             self.deadline.poll(cx).map(|()| false)
         })
         .await
+    }
+
+    /// Whether there is more to answer on a connection that ends because the listeners were handed over: what the client
+    /// sent ahead, be it read already (`read`) or not. The last answer says that the connection ends.
+    pub(crate) fn owes_more(&self, core: &Core, read: bool) -> bool {
+        let arrived = || {
+            let mut byte = [std::mem::MaybeUninit::uninit()];
+            matches!(socket2::SockRef::from(&self.io).peek(&mut byte), Ok(n) if n > 0)
+        };
+        core.patient.get() && self.late <= AHEAD_MAX && (read || arrived())
     }
 
     /// Whether the client has closed the connection; see [`poll_gone`].

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use kernel::metrics::{Cell64, Sharded, Shared};
-use kernel::{Clock, DrainPhase, Entropy, ErrorCode};
+use kernel::{Clock, DrainPhase, Entropy, ErrorCode, Journal};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
@@ -19,6 +19,8 @@ use crate::deadlines::Deadlines;
 use crate::h1::{RequestParser, ResponseParser};
 use crate::pool::Pool;
 use crate::state::Snapshot;
+use crate::story::{Stories, Story};
+use crate::tallies::Leaving;
 
 /// Scratch spaces that a worker keeps for reuse.
 const SCRATCH_MAX: usize = 64;
@@ -36,6 +38,11 @@ pub(crate) struct Commons {
     pub(crate) clients: ClientCounts,
     pub(crate) edge: Sharded<EdgeCells>,
     pub(crate) access: AccessSink,
+    /// What was done with requests, by worker.
+    pub(crate) stories: Box<[Stories]>,
+    pub(crate) journal: Journal,
+    /// What no plan speaks of any more and may still count.
+    pub(crate) leaving: Mutex<Vec<Leaving>>,
     /// Where work goes that is not data plane.
     pub(crate) control: Handle,
 }
@@ -96,6 +103,8 @@ pub(crate) struct Scratch {
     pub(crate) seen: Vec<u8>,
     /// The request id as text.
     pub(crate) id: Vec<u8>,
+    /// What was done with the request.
+    pub(crate) story: Story,
 }
 
 /// One worker's own things.
@@ -108,10 +117,14 @@ pub(crate) struct Core {
     pub(crate) pool: Pool,
     pub(crate) entropy: RefCell<Entropy>,
     pub(crate) phase: Cell<DrainPhase>,
+    /// While draining: whoever is idle may stay, because another process has taken the listeners over.
+    pub(crate) patient: Cell<bool>,
     /// Open client connections of this worker.
     pub(crate) connections: Cell<u64>,
     /// Connections beyond the limits that are being dismissed.
     pub(crate) turned_away: Cell<u32>,
+    /// Plain requests since the last one whose story was kept.
+    pub(crate) plain: Cell<u64>,
     held: RefCell<Rc<Held>>,
     #[expect(
         clippy::vec_box,
@@ -132,8 +145,10 @@ impl Core {
             pool: Pool::default(),
             entropy: RefCell::new(entropy),
             phase: Cell::new(DrainPhase::Running),
+            patient: Cell::new(false),
             connections: Cell::new(0),
             turned_away: Cell::new(0),
+            plain: Cell::new(0),
             held: RefCell::new(held),
             scratch: RefCell::default(),
         })

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use kernel::trace::{BudgetLeft, Kept};
 use kernel::{ErrorCode, Moment};
 use policy::balance::{Fleet, Standing};
 use policy::budget::Spend;
@@ -15,6 +16,7 @@ use crate::pool::{AcquireError, Reuse};
 use crate::request::{End, Failure, Serving};
 use crate::sending::{Begun, Course, Next};
 use crate::state::{NO_ANSWER, class_of};
+use crate::story::Mark;
 use crate::tries::{Cause, Fault, Over, Try};
 
 /// `Retry-After` of an endpoint is heeded up to this long: it may be meant for one client only.
@@ -27,6 +29,10 @@ impl<'a> Serving<'a> {
         let safe = self.facts.idempotent && course.replayable;
         // With nobody to turn to who is better, the one that has the request is as good as any.
         let now = self.core.clock().now();
+        for (_, one) in course.tries.under_way().filter(|(_, one)| one.silent && !one.silence_told) {
+            one.silence_told = true;
+            self.mark(now, Mark::Silent { number: one.number });
+        }
         let fleet = course.candidates(course.state.forced_tier().map(|_| course.tier), now);
         if !(0..fleet.len()).any(|i| !fleet.tried(i) && fleet.standing(i) == Standing::Good) {
             return;
@@ -36,17 +42,37 @@ impl<'a> Serving<'a> {
             return;
         }
         if course.state.spend(false, now) != Spend::Granted {
-            self.refused(course, Why::Budget);
+            self.refused(course, Why::Budget, now);
             return;
         }
         let next = Next { cause: Cause::Silence, charged: true, same: false, only: None };
         course.hedged = matches!(self.begin(course, next), Begun::Yes);
-        if !course.hedged {
+        if course.hedged {
+            self.keep(Kept::SecondTried);
+        } else {
             course.state.refund(now);
         }
     }
 
-    fn refused(&self, course: &Course<'_>, why: Why) {
+    /// Puts down how a try came by its connection, if it did.
+    pub(crate) fn tell_of_connection(&mut self, one: &Try<'_>) {
+        let Some(at) = one.connected_at else { return };
+        let waited = one.conn().is_some_and(|c| c.waited);
+        let connection = if waited {
+            "waited"
+        } else if one.reused {
+            "reused"
+        } else {
+            "new"
+        };
+        let after_us = u64::try_from(at.since(one.begun_at).as_micros()).unwrap_or(u64::MAX);
+        self.mark(at, Mark::Connected { number: one.number, connection, after_us });
+    }
+
+    fn refused(&mut self, course: &Course<'_>, why: Why, now: Moment) {
+        self.keep(Kept::Refused);
+        let reason = why.label();
+        self.mark(now, Mark::NotAgain { reason, budget: Some(budget_left(course, now)) });
         course.state.tries.shard(self.core.index).refused[why as usize].inc();
     }
 
@@ -55,6 +81,8 @@ impl<'a> Serving<'a> {
         let core = self.core;
         let now = core.clock().now();
         let one = course.tries.take(i);
+        self.tell_of_connection(&one);
+        self.mark(now, Mark::Failed { number: one.number, how: fault.words() });
         self.end_attempt(one.endpoint, NO_ANSWER, one.sent_at());
         match (&fault, one.charged) {
             (_, false) => {}
@@ -172,16 +200,19 @@ impl<'a> Serving<'a> {
         let again = retry::again(&course.service.retry, asked, &mut self.core.entropy.borrow_mut());
         let (wait, charged, same) = match again {
             Again::No(why) => {
-                self.refused(course, why);
+                self.refused(course, why, now);
                 return Ok(None);
             }
             Again::Now { charged, same } => (Duration::ZERO, charged, same),
             Again::After { wait, charged, same } => (wait, charged, same),
         };
         if charged && !self.pay(course, course.attempts == 1, now).await? {
-            self.refused(course, Why::Budget);
+            self.refused(course, Why::Budget, now);
             return Ok(None);
         }
+        let pause_ms = u32::try_from(wait.as_millis()).unwrap_or(u32::MAX);
+        let budget = charged.then(|| budget_left(course, now));
+        self.mark(now, Mark::Again { reason: cause_of(asked).words(), pause_ms, budget });
         if !wait.is_zero() {
             self.pause(course.until.min(self.core.clock().now() + wait)).await?;
         }
@@ -194,7 +225,9 @@ impl<'a> Serving<'a> {
             self.core.commons_links(&course.endpoints[at]).stale_retries.inc();
         }
         let begun = self.begin(course, next);
-        if charged && !matches!(begun, Begun::Yes) {
+        if matches!(begun, Begun::Yes) {
+            self.keep(Kept::Retried);
+        } else if charged {
             course.state.refund(now);
         }
         next.only = None;
@@ -222,6 +255,14 @@ impl<'a> Serving<'a> {
         // What has come just now was noticed just now; a held answer may have waited for its time.
         let now = if one.is_held() { core.clock().now() } else { one.heard_at };
         let status = one.parser.head().status;
+        self.tell_of_connection(&one);
+        let after_us = one.first_at.unwrap_or(now).since(one.sent_at()).as_micros();
+        let (number, after_us) = (one.number, u64::try_from(after_us).unwrap_or(u64::MAX));
+        self.mark(one.first_at.unwrap_or(now), Mark::Answered { number, status, after_us });
+        if one.is_held() {
+            self.keep(Kept::Held);
+            self.mark(now, Mark::Held { number });
+        }
         (course.sent, course.attempts) = (true, course.attempts + 1);
         self.reused = one.reused;
         if one.refused || one.sent < self.scratch.out.len() {
@@ -325,6 +366,12 @@ impl<'a> Serving<'a> {
         }
         self.scratch.response = parser;
     }
+}
+
+/// What a service may still spend on second tries.
+fn budget_left(course: &Course<'_>, now: Moment) -> BudgetLeft {
+    let budget = course.state.budget(now);
+    BudgetLeft { spent: budget.spent_in_window, allowed: budget.allowed_in_window }
 }
 
 /// What makes the try after this one.

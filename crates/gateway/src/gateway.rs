@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 
 use arc_swap::ArcSwap;
 use kernel::metrics::Sharded;
-use kernel::{Clock, Drain, Entropy};
+use kernel::{Clock, Drain, Entropy, Journal};
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
@@ -17,9 +17,12 @@ use crate::checks;
 use crate::core::{ClientCounts, Commons, Mailbox};
 use crate::discovered::Discovered;
 use crate::inspect::GatewayView;
+use crate::limits::Limits;
 use crate::plan::{EndpointPlan, HealthPlan, Plan};
 use crate::service::TICK;
+use crate::standing::Standing;
 use crate::state::{Registry, Snapshot, traffic_view};
+use crate::story::Stories;
 use crate::worker;
 
 /// The running data plane. Dropping it does not stop it: that is what the drain is for.
@@ -36,6 +39,7 @@ pub struct Gateway {
     ticking: Mutex<Option<AbortHandle>>,
     control: Handle,
     worker_count: usize,
+    standing: Arc<Standing>,
 }
 
 /// What a snapshot is made of.
@@ -54,7 +58,8 @@ struct Check {
 }
 
 impl Gateway {
-    /// Starts `workers` workers that accept from all `listeners`. Health checks run on `control`.
+    /// Starts `workers` workers that accept from all `listeners`. Health checks run on `control`. What changes is told to
+    /// `journal`.
     ///
     /// # Errors
     /// When threads, descriptors or randomness cannot be had.
@@ -65,13 +70,32 @@ impl Gateway {
         clock: Clock,
         drain: &Drain,
         control: Handle,
+        journal: Journal,
+    ) -> io::Result<Gateway> {
+        let gateway = Gateway::start_closed(plan, listeners, workers, clock, drain, control, journal)?;
+        gateway.open();
+        Ok(gateway)
+    }
+
+    /// As [`Gateway::start`], but nothing is accepted before [`Gateway::open`]: what comes waits in the sockets' queues.
+    ///
+    /// # Errors
+    /// As [`Gateway::start`].
+    pub fn start_closed(
+        plan: Plan,
+        listeners: &[TcpListener],
+        workers: usize,
+        clock: Clock,
+        drain: &Drain,
+        control: Handle,
+        journal: Journal,
     ) -> io::Result<Gateway> {
         let workers = workers.max(1);
-        let mut registry = Registry::new(workers, clock.clone());
+        let mut registry = Registry::new(workers, clock.clone(), journal.clone());
         let access = AccessSink::start()?;
         access.configure(plan.access_log.as_ref());
         let discovered = Discovered::new(plan);
-        let snapshot = registry.snapshot(discovered.merged());
+        let (snapshot, _nothing_left) = registry.snapshot(discovered.merged());
         let commons = Arc::new(Commons {
             snapshot: ArcSwap::from_pointee(snapshot),
             generation: AtomicU64::new(0),
@@ -80,13 +104,17 @@ impl Gateway {
             clients: ClientCounts::default(),
             edge: Sharded::new(workers),
             access,
+            stories: (0..workers).map(|_| Stories::default()).collect(),
+            journal,
+            leaving: Mutex::default(),
             control: control.clone(),
         });
+        let standing = Arc::new(Standing::new(listeners.len(), workers, commons.clock.now()));
         let mut threads = Vec::new();
         for index in 0..workers {
             let own: Vec<TcpListener> = listeners.iter().map(TcpListener::try_clone).collect::<io::Result<_>>()?;
-            let (commons, drain) = (commons.clone(), drain.clone());
-            let run = move || worker::run(index, commons, own, drain);
+            let (commons, standing, drain) = (commons.clone(), standing.clone(), drain.clone());
+            let run = move || worker::run(index, commons, own, standing, drain);
             threads.push(std::thread::Builder::new().name(format!("worker-{index}")).spawn(run)?);
         }
         let gateway = Gateway {
@@ -98,11 +126,36 @@ impl Gateway {
             ticking: Mutex::default(),
             control,
             worker_count: workers,
+            standing,
         };
         gateway.start_checks(&gateway.commons.snapshot.load())?;
         let ticking = gateway.control.spawn(tick(gateway.commons.clone()));
         *gateway.ticking.lock().unwrap_or_else(PoisonError::into_inner) = Some(ticking.abort_handle());
         Ok(gateway)
+    }
+
+    /// Where it tells what changes.
+    pub fn journal(&self) -> &Journal {
+        &self.commons.journal
+    }
+
+    /// Lets the workers accept.
+    pub fn open(&self) {
+        self.standing.open();
+    }
+
+    /// Says whether another process holds the socket of the listener at this place of those that the gateway was started
+    /// with. When the drain begins such a one is left alone, queue and all; any other is emptied, then closed.
+    pub fn set_held_elsewhere(&self, listener: usize, held: bool) {
+        self.standing.set_elsewhere(listener, held);
+    }
+
+    /// How long the most silent of the workers has not come round to its upkeep, which takes a second at most in one that
+    /// turns; `None` if a worker has ended.
+    pub fn silence(&self) -> Option<std::time::Duration> {
+        let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        let all_there = workers.len() == self.worker_count && workers.iter().all(|w| !w.is_finished());
+        all_there.then(|| self.standing.silence(self.commons.clock.now()))
     }
 
     /// Goes on with another plan: requests from now on follow it, those that have begun end under the old one. Endpoints
@@ -152,7 +205,10 @@ impl Gateway {
 
     fn put_in_force(&self, planning: &mut Planning) -> io::Result<()> {
         let plan = planning.discovered.merged();
-        let snapshot = Arc::new(planning.registry.snapshot(plan));
+        let (snapshot, left) = planning.registry.snapshot(plan);
+        let snapshot = Arc::new(snapshot);
+        // They are counted until nobody can add to them any more; on the list before they are out of the plan.
+        self.commons.leaving.lock().unwrap_or_else(PoisonError::into_inner).extend(left);
         self.commons.snapshot.store(snapshot.clone());
         self.commons.generation.store(snapshot.generation, Ordering::Release);
         self.start_checks(&snapshot)
@@ -225,13 +281,16 @@ impl Gateway {
     }
 }
 
-/// Lets every service's judge look at what the workers counted, until the gateway ends.
+/// Lets every service's judge look at what the workers counted, and tells which limits were reached, until the gateway
+/// ends.
 async fn tick(commons: Arc<Commons>) {
     let mut every = tokio::time::interval(TICK);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut limits = Limits::default();
     loop {
         every.tick().await;
         let now = commons.clock.now();
         commons.snapshot.load().services.iter().for_each(|service| service.tick(now));
+        limits.look(&commons, now);
     }
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use kernel::{Clock, Entropy, Moment};
+use kernel::{Clock, Entropy, Event, Moment};
 use policy::park::{self, ParkQueue, ParkRule, ParkTicket};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
@@ -33,6 +33,8 @@ struct Inner {
     bytes: u64,
     /// Whether connections are being tried.
     probing: bool,
+    /// Requests that have come since they are.
+    came: u64,
 }
 
 /// A parked request; leaving (by drop) is noticed.
@@ -70,6 +72,7 @@ impl Park {
         let (tx, released) = oneshot::channel();
         let ticket = inner.queue.park(deadline, tx);
         inner.bytes += bytes;
+        inner.came += 1;
         let first = !std::mem::replace(&mut inner.probing, true);
         self.publish(&inner);
         Some((Parked { park: self, ticket, bytes, released }, first))
@@ -89,13 +92,14 @@ impl Park {
         self.publish(&inner);
     }
 
-    /// Ends the probing if nobody waits any more.
-    fn is_over(&self) -> bool {
+    /// Ends the probing if nobody waits any more. How many had come, if that is so.
+    fn is_over(&self) -> Option<u64> {
         let mut inner = self.lock();
-        if inner.queue.is_empty() {
-            inner.probing = false;
+        if !inner.queue.is_empty() {
+            return None;
         }
-        !inner.probing
+        inner.probing = false;
+        Some(std::mem::take(&mut inner.came))
     }
 }
 
@@ -123,7 +127,11 @@ impl Drop for Parked<'_> {
 pub(crate) async fn probe(service: Arc<ServiceState>, clock: Clock, mut entropy: Entropy) {
     let mut tries = JoinSet::new();
     let mut tried: HashSet<u32> = HashSet::new();
-    while !service.park.is_over() {
+    let began = clock.now();
+    let parked = loop {
+        if let Some(came) = service.park.is_over() {
+            break came;
+        }
         for endpoint in service.members() {
             if endpoint.is_forced() || !tried.insert(endpoint.id) {
                 continue;
@@ -147,7 +155,9 @@ pub(crate) async fn probe(service: Arc<ServiceState>, clock: Clock, mut entropy:
                 service.park.release(clock.now());
             }
         }
-    }
+    };
+    let waited_ms = u64::try_from(clock.now().since(began).as_millis()).unwrap_or(u64::MAX);
+    service.journal.tell(Event::ParkingEnded { service: service.name.clone(), parked, waited_ms });
 }
 
 /// Whether a connection to one of the addresses can be made.

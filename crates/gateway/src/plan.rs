@@ -229,6 +229,19 @@ pub struct EdgePlan {
     /// The header, lower case, in which a client says how many milliseconds it waits, and in which a service is told
     /// how many are left; `None`: neither.
     pub deadline_header: Option<String>,
+    /// Which requests `why` can tell of.
+    pub trace: TracePlan,
+}
+
+/// Which requests are remembered with what was done to them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TracePlan {
+    /// Whether any are.
+    pub on: bool,
+    /// A request that takes longer is slow, and remembered.
+    pub slow: Duration,
+    /// Of so many plain requests one is remembered; 0: none.
+    pub one_in: u64,
 }
 
 /// The access log.

@@ -3,7 +3,9 @@
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
+use kernel::trace::Kept;
 use kernel::{ErrorCode, Moment};
 
 use crate::access::Entry;
@@ -17,6 +19,7 @@ use crate::h1::Framing;
 use crate::pace::{Pace, Verdict};
 use crate::plan::{EndpointPlan, RoutePlan, ServicePlan};
 use crate::state::{EndpointState, NO_ANSWER, class_of};
+use crate::story::{self, Mark, Told};
 
 /// A request that is being served.
 pub(crate) struct Serving<'a> {
@@ -68,6 +71,7 @@ pub(crate) async fn serve(core: &Rc<Core>, client: &mut Client, buf: &mut Buf, s
     client.requests += 1;
     scratch.out.clear();
     scratch.answer.clear();
+    scratch.story.clear();
     let facts = Facts::read(core, &held, client.peer.ip(), buf.filled(), scratch);
     let Scratch { request, path, .. } = scratch;
     let view = View { buf: buf.filled(), head: request.head() };
@@ -106,10 +110,14 @@ pub(crate) async fn serve(core: &Rc<Core>, client: &mut Client, buf: &mut Buf, s
             }
         }
         Act::Refuse(code, detail) => {
+            serving.mark(serving.facts.started, Mark::Turned { error: code.code() });
             let next = serving.discard();
             serving.fail(Failure { code, detail, next }).await
         }
-        Act::Answer(status, fields) => serving.answer_empty(status, &fields).await,
+        Act::Answer(status, fields) => {
+            serving.mark(serving.facts.started, Mark::Turned { error: "" });
+            serving.answer_empty(status, &fields).await
+        }
     };
     serving.record(&end);
     end.next
@@ -122,7 +130,8 @@ impl<'a> Serving<'a> {
 
     /// Whether the client's connection is kept behind a whole answer to a wholly read request.
     pub(crate) fn keeps(&self) -> bool {
-        self.facts.keep_alive && !self.core.is_closing()
+        self.facts.keep_alive
+            && (!self.core.is_closing() || self.client.owes_more(self.core, self.buf.len() > self.unread))
     }
 
     /// Drops what was read of the request; what comes next depends on whether all of it was.
@@ -215,21 +224,91 @@ impl<'a> Serving<'a> {
         }
     }
 
+    /// Puts down what was done with the request.
+    #[inline]
+    pub(crate) fn mark(&mut self, at: Moment, mark: Mark) {
+        self.scratch.story.mark(at, mark);
+    }
+
+    /// The request is one that `why` is to know of.
+    #[inline]
+    pub(crate) fn keep(&mut self, why: Kept) {
+        self.scratch.story.keep(why);
+    }
+
+    /// Keeps what was done with the request, if it was not plain or belongs to the sample.
+    fn remember(&mut self, end: &End, took: Duration) {
+        let (core, snapshot) = (self.core, &self.held.snapshot);
+        let rule = snapshot.plan.edge.trace;
+        if !rule.on {
+            return;
+        }
+        if end.status >= 500 || end.code.is_some() || !end.whole {
+            self.keep(Kept::Failed);
+        }
+        // A tunnel lasts as long as its ends want.
+        if took >= rule.slow && end.status != 101 {
+            self.keep(Kept::Slow);
+        }
+        if self.scratch.story.kept() == 0 {
+            let plain = core.plain.get() + 1;
+            let sampled = rule.one_in > 0 && plain >= rule.one_in;
+            core.plain.set(if sampled { 0 } else { plain });
+            if !sampled {
+                return;
+            }
+            self.keep(Kept::Sample);
+        }
+        let (method, target, host) = self.facts.seen(&self.scratch.seen);
+        let name_of = |place: u16| {
+            let endpoint = snapshot.endpoints[self.service?].get(usize::from(place))?;
+            Some((place, endpoint.plan.name.as_str().into()))
+        };
+        let mut told = Told {
+            id: self.facts.request_id(&self.scratch.id).into(),
+            started: self.facts.started,
+            method: method.into(),
+            target: story::target_of(target).into(),
+            host: host.into(),
+            client: self.facts.client,
+            route: self.route_plan().map(|r| r.name.as_str().into()),
+            service: self.service.map(|s| snapshot.plan.services[s].name.as_str().into()),
+            endpoints: self.scratch.story.places().into_iter().filter_map(name_of).collect(),
+            kept: 0,
+            marks: Box::default(),
+            clipped: false,
+            detail: Box::default(),
+            status: end.status,
+            code: end.code,
+            whole: end.whole,
+            took_us: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+            bytes: self.bytes_out,
+        };
+        self.scratch.story.give(&mut told);
+        core.commons.stories[core.index].keep(told);
+    }
+
     /// Counts the request and writes its line.
-    fn record(&self, end: &End) {
+    fn record(&mut self, end: &End) {
         let core = self.core;
         let at = end.at.unwrap_or_else(|| core.clock().now());
         let took = at.since(self.facts.started);
         let us = took.as_micros() as u64;
         // An answer that broke off is no answer, whatever its status said.
         let class = if end.whole { class_of(end.status) } else { NO_ANSWER };
-        let snapshot = &self.held.snapshot;
-        if let Some(route) = self.route {
-            snapshot.routes[route].traffic.shard(core.index).ended(class, us);
+        let held = self.held;
+        let snapshot = &held.snapshot;
+        let second_tries = u64::from(self.attempts.saturating_sub(1));
+        let route = self.route.map(|route| &snapshot.routes[route].traffic);
+        let service = self.service.map(|service| &snapshot.services[service].traffic);
+        for traffic in route.into_iter().chain(service) {
+            let cells = traffic.shard(core.index);
+            cells.ended(class, us);
+            if second_tries > 0 {
+                cells.second_tries.add(second_tries);
+            }
         }
-        if let Some(service) = self.service {
-            snapshot.services[service].traffic.shard(core.index).ended(class, us);
-        }
+        self.remember(end, took);
         let edge = core.edge();
         edge.bytes_out.add(self.bytes_out);
         if let Some(code) = end.code {

@@ -98,6 +98,7 @@ impl Round<'_, '_> {
                         one.stage = Stage::Waiting(conn);
                         let now = self.core.clock().now();
                         one.connected(now);
+                        one.connected_at = Some(now);
                         if !one.reused && one.endpoint.is_open() {
                             self.state.connected(one.endpoint, now);
                         }

@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use std::time::Duration;
 
+use kernel::trace::Kept;
 use kernel::{ErrorCode, Moment};
 use policy::balance::{self, Balance, Fleet, HashKey, Pick, Standing, Want};
 use policy::gate::Ticket;
@@ -30,8 +31,24 @@ use crate::request::{End, Failure, Serving};
 use crate::round::Round;
 use crate::service::{Place, ServiceState, Trial};
 use crate::state::{EndpointState, NO_ANSWER};
+use crate::story::Mark;
 use crate::tries::{Cause, Event, Fault, Over, Start, Tries, Try};
 use crate::upload::Upload;
+
+/// Why an endpoint was chosen, in words.
+fn chosen(course: &Course<'_>, next: Next, standing: Standing) -> &'static str {
+    match (standing, &course.service.balance) {
+        _ if next.only.is_some() => "the same again, on a new connection",
+        (Standing::Trial, _) => "the one trial of an endpoint in doubt",
+        (Standing::Poor, _) => "nobody better is left",
+        (Standing::Dead, _) => "its checks fail, and nobody else is left",
+        _ if course.endpoints.len() == 1 => "the only endpoint",
+        (_, Balance::RoundRobin) => "its turn",
+        (_, Balance::LeastOutstanding) => "fewest requests in flight for its weight and speed",
+        (_, Balance::Hash(_)) if course.hash.is_some() => "the hash of the request's key",
+        (_, Balance::Hash(_)) => "the request has no key: fewest requests in flight",
+    }
+}
 
 /// Interim answers (1xx) to one request, at most.
 const INTERIM_MAX: u32 = 32;
@@ -136,6 +153,10 @@ impl<'a> Serving<'a> {
         let framing = if streamed { self.facts.framing } else { Framing::None };
         let now = if self.facts.framing == Framing::None { self.facts.started } else { self.core.clock().now() };
         let state = &held.snapshot.services[index];
+        let tier = if state.has_tiers() { state.tier(&mut self.core.entropy.borrow_mut()) } else { 0 };
+        let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+        let repeatable = self.facts.idempotent && !streamed;
+        self.mark(now, Mark::Routed { timeout_ms, repeatable, tier });
         Ok(Course {
             service,
             state,
@@ -147,7 +168,7 @@ impl<'a> Serving<'a> {
             // One turn for each request: were a failed attempt another, two endpoints would take turns at failing.
             turn: held.turn(index),
             hash: self.hash(service),
-            tier: if state.has_tiers() { state.tier(&mut self.core.entropy.borrow_mut()) } else { 0 },
+            tier,
             until: now + timeout,
             latest: self.facts.started + asked,
             timeout,
@@ -223,7 +244,7 @@ impl<'a> Serving<'a> {
             place.give_back();
             return false;
         }
-        self.start(course, at, next, place, None, now);
+        self.start(course, at, next, place, None, "its place got free", now);
         true
     }
 
@@ -240,7 +261,8 @@ impl<'a> Serving<'a> {
                 Pick::None => return Begun::None,
             };
             let endpoint = &course.endpoints[at];
-            let trial = match endpoint.standing(now) {
+            let standing = endpoint.standing(now);
+            let trial = match standing {
                 Standing::Trial => match Trial::claim(endpoint) {
                     None => continue,
                     trial => trial,
@@ -248,7 +270,8 @@ impl<'a> Serving<'a> {
                 _ => None,
             };
             let Some(place) = Place::claim(endpoint, course.service.gate.per_endpoint) else { continue };
-            self.start(course, at, next, place, trial, now);
+            let chosen = chosen(course, next, standing);
+            self.start(course, at, next, place, trial, chosen, now);
             return Begun::Yes;
         }
         Begun::Full
@@ -282,16 +305,24 @@ impl<'a> Serving<'a> {
         next: Next,
         place: Place,
         trial: Option<Trial>,
+        chosen: &'static str,
         now: Moment,
     ) {
         let core = self.core;
         let mut parser = std::mem::take(&mut self.scratch.response);
         parser.reset();
         let (cause, charged, reuse) = (next.cause, next.charged, course.reuse);
-        let start = Start { at, cause, charged, place, trial, reuse, parser };
-        let endpoint = &course.endpoints[start.at];
+        let endpoint = &course.endpoints[at];
         self.endpoint = Some(endpoint);
         self.attempts += 1;
+        let number = self.attempts;
+        if trial.is_some() {
+            self.keep(Kept::Trial);
+        }
+        let place_of = u16::try_from(at).unwrap_or(u16::MAX);
+        let (tier, why) = (endpoint.tier(), cause.label());
+        self.mark(now, Mark::Try { number, at: place_of, tier, chosen, cause: why, charged });
+        let start = Start { at, number, cause, charged, place, trial, reuse, parser };
         endpoint.traffic.shard(core.index).started.inc();
         if let Some(cause) = start.cause.index() {
             course.state.tries.shard(core.index).by_cause[cause].inc();
@@ -392,6 +423,8 @@ impl<'a> Serving<'a> {
 
     /// A try that is given up. `late`: because the request's time is up.
     pub(crate) fn lose(&mut self, course: &Course<'a>, one: Try<'a>, late: bool, now: Moment) {
+        self.tell_of_connection(&one);
+        self.mark(now, Mark::GivenUp { number: one.number });
         self.end_attempt(one.endpoint, NO_ANSWER, one.sent_at());
         if one.charged {
             course.state.settle(false, now);

@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use kernel::Moment;
 use kernel::metrics::{Cell64, Sharded};
+use kernel::{Event, Journal, Moment};
 use policy::balance::Standing;
-use policy::budget::{Budget, Spend};
+use policy::budget::{Budget, BudgetLevel, Spend};
 use policy::failover::{Failover, Shares, TierState};
 use policy::health;
 use policy::hold::{self, HoldRule};
@@ -23,6 +23,7 @@ use crate::inspect::{BudgetView, ServiceView};
 use crate::park::Park;
 use crate::plan::{ForcedPlan, ServicePlan};
 use crate::state::{EndpointState, Traffic, traffic_view};
+use crate::tallies::HandedOn;
 use crate::tries::Cause;
 
 /// How often the judges of all services look at what the workers counted.
@@ -33,7 +34,10 @@ pub(crate) const TICK: Duration = Duration::from_millis(100);
 pub(crate) struct ServiceState {
     pub(crate) name: String,
     pub(crate) traffic: Sharded<Traffic>,
+    pub(crate) handed_on: HandedOn,
     pub(crate) tries: Sharded<TryCells>,
+    pub(crate) journal: Journal,
+    watched: Mutex<Watched>,
     pub(crate) gate: Arc<Gate>,
     pub(crate) park: Park,
     judge: Mutex<Judge>,
@@ -46,6 +50,15 @@ pub(crate) struct ServiceState {
     held_bytes: Arc<AtomicU64>,
     /// Answers that are being held.
     held: Arc<AtomicU32>,
+}
+
+/// What the journal was told last.
+#[derive(Debug, Default)]
+struct Watched {
+    level: Option<BudgetLevel>,
+    next_look: Moment,
+    refused: u64,
+    shed: u64,
 }
 
 /// Outliers, and the endpoints that they speak of.
@@ -175,10 +188,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl ServiceState {
-    pub(crate) fn new(plan: &ServicePlan, workers: usize, now: Moment) -> ServiceState {
+    pub(crate) fn new(plan: &ServicePlan, workers: usize, now: Moment, journal: Journal) -> ServiceState {
         ServiceState {
             name: plan.name.clone(),
             traffic: Sharded::new(workers),
+            handed_on: HandedOn::default(),
+            journal,
+            watched: Mutex::default(),
             tries: Sharded::new(workers),
             gate: Arc::new(Gate::new(&plan.gate)),
             park: Park::default(),
@@ -242,16 +258,27 @@ impl ServiceState {
             return;
         }
         for (endpoint, Transition { from, to, reason, .. }) in transitions {
-            let ejected = &endpoint.ejected;
-            let endpoint = endpoint.plan.name.as_str();
             if to == State::Open {
-                ejected.fetch_add(1, Ordering::Relaxed);
-                tracing::warn!(service = self.name, endpoint, from = from.name(), to = to.name(), reason, "endpoint");
-            } else {
-                tracing::info!(service = self.name, endpoint, from = from.name(), to = to.name(), reason, "endpoint");
+                endpoint.ejected.fetch_add(1, Ordering::Relaxed);
+            }
+            if let Some(event) = self.event(&endpoint.plan.name, from, to, reason) {
+                self.journal.tell(event);
             }
         }
         self.update_tiers(now);
+    }
+
+    /// What the journal is told of a change. What an operator did is told by whoever took the order.
+    fn event(&self, endpoint: &str, from: State, to: State, reason: String) -> Option<Event> {
+        let (service, endpoint) = (self.name.clone(), endpoint.to_owned());
+        Some(match (from, to) {
+            (_, State::Open) => Event::EndpointEjected { service, endpoint, from: from.name().to_owned(), reason },
+            (_, State::Suspect) => Event::EndpointSuspected { service, endpoint, reason },
+            (_, State::Probation) => Event::EndpointOnProbation { service, endpoint, reason },
+            (State::Suspect, State::Closed) => Event::EndpointCleared { service, endpoint, reason },
+            (State::Open | State::Probation, State::Closed) => Event::EndpointReturned { service, endpoint, reason },
+            _ => return None,
+        })
     }
 
     /// An attempt failed through the endpoint's fault.
@@ -316,6 +343,7 @@ impl ServiceState {
             outliers.tick(fill, now)
         });
         lock(&self.budget).tick(self.requests(), self.gate.waiting() > 0, now);
+        self.tell_of_limits(now);
         if self.tiers.load(Ordering::Relaxed) > 1 {
             self.update_tiers(now);
         }
@@ -324,6 +352,37 @@ impl ServiceState {
             let usable = members.iter().filter(|e| e.is_usable());
             self.gate.fill(usable.map(|e| e.in_flight.load(Ordering::SeqCst)), now);
         }
+    }
+
+    /// Tells where the budget stands, if it has moved, and once a second what was refused.
+    fn tell_of_limits(&self, now: Moment) {
+        let budget = self.budget(now);
+        let mut watched = lock(&self.watched);
+        let (from, to) = (watched.level.unwrap_or(budget.level), budget.level);
+        watched.level = Some(to);
+        let mut events = Vec::new();
+        let service = || self.name.clone();
+        if from != to {
+            let percent = (budget.share_in_force * 100.0).round() as u64;
+            let (from, to) = (from.label().to_owned(), to.label().to_owned());
+            events.push(Event::BudgetMoved { service: service(), from, to, percent });
+        }
+        if now >= watched.next_look {
+            watched.next_look = now + Duration::from_secs(1);
+            let refused = self.tries.sum(|t| t.refused[Why::Budget as usize].get());
+            let shed = self.tries.sum(|t| t.shed.get());
+            let (more_refused, more_shed) = (refused - watched.refused, shed - watched.shed);
+            (watched.refused, watched.shed) = (refused, shed);
+            if more_refused > 0 {
+                events.push(Event::BudgetExhausted { service: service(), refused: more_refused });
+            }
+            if more_shed > 0 {
+                let limit = format!("max_requests of {}", self.name);
+                events.push(Event::LimitReached { service: service(), limit, turned_away: more_shed });
+            }
+        }
+        drop(watched);
+        events.into_iter().for_each(|event| self.journal.tell(event));
     }
 
     fn requests(&self) -> u64 {
@@ -414,7 +473,8 @@ impl ServiceState {
         // With one tier there is nothing to fail over to; who is usable is said of each endpoint.
         if let Some(change) = change.filter(|_| self.has_tiers()) {
             let (from, to, reason) = (change.from, change.to, change.reason);
-            tracing::warn!(service = self.name, %from, %to, %reason, "failover");
+            let (from, to, reason) = (from.to_string(), to.to_string(), reason.to_string());
+            self.journal.tell(Event::ServiceFailedOver { service: self.name.clone(), from, to, reason });
         }
     }
 

@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use kernel::metrics::{Cell64, Latency, LatencySum, Sharded};
-use kernel::{Clock, Moment};
+use kernel::{Clock, Journal, Moment};
 use policy::balance;
 use policy::keepalive::{self, IdleMemory};
 use policy::latency::{self, BUCKETS};
@@ -23,6 +23,7 @@ use crate::judged::Judged;
 use crate::plan::{EndpointPlan, Plan};
 use crate::queue::WaitQueue;
 use crate::service::ServiceState;
+use crate::tallies::{HandedOn, Leaving};
 
 /// One plan and the states of what it names.
 #[derive(Debug)]
@@ -43,6 +44,8 @@ pub(crate) struct Snapshot {
 pub(crate) struct RouteState {
     pub(crate) name: String,
     pub(crate) traffic: Sharded<Traffic>,
+    /// What of it has been handed on.
+    pub(crate) handed_on: HandedOn,
 }
 
 /// State and counters of an endpoint.
@@ -57,6 +60,7 @@ pub(crate) struct EndpointState {
     /// The hash of its name.
     pub(crate) identity: u64,
     pub(crate) traffic: Sharded<Traffic>,
+    pub(crate) handed_on: HandedOn,
     pub(crate) links: Sharded<LinkCells>,
     /// No plan speaks of it any more: its connections are not kept.
     pub(crate) retired: AtomicBool,
@@ -124,6 +128,8 @@ pub(crate) struct Traffic {
     pub(crate) by_class: [Cell64; 6],
     pub(crate) started: Cell64,
     pub(crate) latency: Latency,
+    /// Tries beyond the first.
+    pub(crate) second_tries: Cell64,
 }
 
 /// What happened to an endpoint's connections on one worker.
@@ -183,6 +189,7 @@ impl EndpointState {
             identity: balance::hash(plan.name.as_bytes()),
             plan,
             traffic: Sharded::new(workers),
+            handed_on: HandedOn::default(),
             links: Sharded::new(workers),
             retired: AtomicBool::new(false),
             healthy: AtomicBool::new(true),
@@ -358,16 +365,18 @@ pub(crate) struct Registry {
     clock: Clock,
     next_id: u32,
     generation: u64,
+    journal: Journal,
     routes: HashMap<String, Arc<RouteState>>,
     services: HashMap<String, Arc<ServiceState>>,
     endpoints: HashMap<(String, String), Arc<EndpointState>>,
 }
 
 impl Registry {
-    pub(crate) fn new(workers: usize, clock: Clock) -> Registry {
+    pub(crate) fn new(workers: usize, clock: Clock, journal: Journal) -> Registry {
         Registry {
             workers,
             clock,
+            journal,
             next_id: 0,
             generation: 0,
             routes: HashMap::new(),
@@ -376,15 +385,19 @@ impl Registry {
         }
     }
 
-    /// Joins `plan` with its states. States of names that are gone are forgotten here; requests that still use them
-    /// hold them until they end. An endpoint whose addresses changed is a new endpoint.
-    pub(crate) fn snapshot(&mut self, plan: Plan) -> Snapshot {
+    /// Joins `plan` with its states. States of names that are gone are forgotten here and come with the snapshot; requests
+    /// that still use them hold them until they end. An endpoint whose addresses changed is a new endpoint.
+    pub(crate) fn snapshot(&mut self, plan: Plan) -> (Snapshot, Vec<Leaving>) {
         let workers = self.workers;
         let routes: Vec<_> = plan
             .routes
             .iter()
             .map(|r| {
-                let new = || RouteState { name: r.name.clone(), traffic: Sharded::new(workers) };
+                let new = || RouteState {
+                    name: r.name.clone(),
+                    traffic: Sharded::new(workers),
+                    handed_on: HandedOn::default(),
+                };
                 self.routes.get(&r.name).cloned().unwrap_or_else(|| Arc::new(new()))
             })
             .collect();
@@ -392,7 +405,7 @@ impl Registry {
             .services
             .iter()
             .map(|s| {
-                let new = || Arc::new(ServiceState::new(s, workers, self.clock.now()));
+                let new = || Arc::new(ServiceState::new(s, workers, self.clock.now(), self.journal.clone()));
                 self.services.get(&s.name).cloned().unwrap_or_else(new)
             })
             .collect();
@@ -422,16 +435,22 @@ impl Registry {
             known_service.adopt(service, &plan.forced, &of_service, self.clock.now());
             endpoints.push(of_service);
         }
+        let mut left = Vec::new();
         for (key, state) in &self.endpoints {
             if kept.get(key).is_none_or(|k: &Arc<EndpointState>| !Arc::ptr_eq(k, state)) {
                 state.retired.store(true, Ordering::Relaxed);
+                left.push(Leaving::Endpoint(key.0.clone(), state.clone()));
             }
         }
+        let gone = |known: &String| !plan.routes.iter().any(|r| r.name == *known);
+        left.extend(self.routes.iter().filter(|(name, _)| gone(name)).map(|(_, r)| Leaving::Route(r.clone())));
+        let gone = |known: &String| !plan.services.iter().any(|s| s.name == *known);
+        left.extend(self.services.iter().filter(|(name, _)| gone(name)).map(|(_, s)| Leaving::Service(s.clone())));
         self.endpoints = kept;
         self.routes = routes.iter().map(|r| (r.name.clone(), r.clone())).collect();
         self.services = services.iter().map(|s| (s.name.clone(), s.clone())).collect();
         let generation = self.generation;
         self.generation += 1;
-        Snapshot { plan, routes, services, endpoints, generation }
+        (Snapshot { plan, routes, services, endpoints, generation }, left)
     }
 }

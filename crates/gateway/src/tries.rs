@@ -15,6 +15,7 @@
 //! nothing at all came for far longer than usual since the request was sent. What follows from an event is decided by
 //! who waits (`sending`); nothing here sends a request twice.
 
+use std::io::ErrorKind;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -54,6 +55,30 @@ pub(crate) enum Fault {
     Malformed(HeadError),
     /// No answer in the time that one try has.
     TryTimeout,
+}
+
+impl Fault {
+    /// What happened, in a few words.
+    pub(crate) fn words(&self) -> &'static str {
+        match self {
+            Fault::NoConnection(AcquireError::Connect(error)) => match error.kind() {
+                ErrorKind::ConnectionRefused => "connection refused",
+                ErrorKind::ConnectionReset => "connection reset while it was made",
+                ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => "no way to its address",
+                ErrorKind::TimedOut => "connecting timed out",
+                _ => "connecting failed",
+            },
+            Fault::NoConnection(AcquireError::ConnectTimeout(_)) => "connecting took too long",
+            Fault::NoConnection(AcquireError::Saturated) => "every connection is in use",
+            Fault::NoConnection(AcquireError::Deadline) => "the request's time was up before it had a connection",
+            Fault::NoConnection(AcquireError::Abandoned) => "the endpoint was taken out before there was a connection",
+            Fault::Closed { silent: true } => "the connection ended before the first byte of an answer",
+            Fault::Closed { silent: false } => "the connection ended within the head of an answer",
+            Fault::Truncated => "the connection ended within the body of an answer",
+            Fault::Malformed(_) => "the answer does not follow HTTP/1.1",
+            Fault::TryTimeout => "no answer in the time that one try has",
+        }
+    }
 }
 
 /// Why a request ends without an answer from a service, whatever its tries do.
@@ -121,6 +146,19 @@ impl Cause {
         }
     }
 
+    /// Why there is another try, in words.
+    pub(crate) const fn words(self) -> &'static str {
+        match self {
+            Cause::First => "it is the first",
+            Cause::Connect => "the one before found no connection, so nothing of it was sent",
+            Cause::Stale => "its endpoint had just closed the idle connection, so it was not read",
+            Cause::Broken => "the one before lost its connection, and the request may be repeated",
+            Cause::Status => "the one before was answered 502, 503 or 504, and the request may be repeated",
+            Cause::Slow => "the one before took too long, and the request may be repeated",
+            Cause::Silence => "the endpoint of the one before is silent, and the request may be repeated",
+        }
+    }
+
     /// Its place in [`Cause::SECOND`].
     pub(crate) fn index(self) -> Option<usize> {
         Cause::SECOND.iter().position(|c| *c == self)
@@ -147,6 +185,13 @@ pub(crate) struct Try<'a> {
     pub(crate) endpoint: &'a Arc<EndpointState>,
     /// Its place among the service's endpoints.
     pub(crate) at: usize,
+    /// Which of the request's tries it is, from 1.
+    pub(crate) number: u32,
+    pub(crate) begun_at: Moment,
+    /// When it had a connection.
+    pub(crate) connected_at: Option<Moment>,
+    /// Whether its silence has been put down.
+    pub(crate) silence_told: bool,
     pub(crate) cause: Cause,
     /// Whether it was paid for out of the budget.
     pub(crate) charged: bool,
@@ -210,6 +255,7 @@ impl Drop for Starving {
 #[derive(Debug)]
 pub(crate) struct Start {
     pub(crate) at: usize,
+    pub(crate) number: u32,
     pub(crate) cause: Cause,
     pub(crate) charged: bool,
     pub(crate) place: Place,
@@ -265,7 +311,7 @@ impl<'a> Tries<'a> {
         until: Moment,
         now: Moment,
     ) {
-        let Start { at, cause, charged, place, trial, reuse, parser } = start;
+        let Start { at, number, cause, charged, place, trial, reuse, parser } = start;
         let ready = if reuse == Reuse::Never { None } else { core.pool.checkout(core, endpoint, service, reuse) };
         let (stage, place, reused) = match ready {
             Some(mut conn) => {
@@ -283,6 +329,10 @@ impl<'a> Tries<'a> {
         let mut one = Try {
             endpoint,
             at,
+            number,
+            begun_at: now,
+            connected_at: reused.then_some(now),
+            silence_told: false,
             cause,
             charged,
             parser,

@@ -4,12 +4,14 @@
 use std::sync::atomic::Ordering;
 use std::task::Poll;
 
-use kernel::{Entropy, ErrorCode, Moment};
+use kernel::trace::Kept;
+use kernel::{Entropy, ErrorCode, Event, Moment};
 
 use crate::conn;
 use crate::park;
 use crate::request::{Failure, Serving};
 use crate::sending::{Begun, Course, Next};
+use crate::story::Mark;
 use crate::tries::{Fault, Over};
 
 impl<'a> Serving<'a> {
@@ -24,11 +26,15 @@ impl<'a> Serving<'a> {
         let cells = state.tries.shard(core.index);
         let Some(mut waiter) = state.gate.enter(now, until, course.ticket) else {
             cells.shed.inc();
+            self.keep(Kept::Shed);
+            self.mark(now, Mark::TurnedAway);
             return Err(self.not_sent(course, ErrorCode::ServiceOverloaded, "its queue is full"));
         };
         if course.ticket.replace(waiter.ticket()).is_none() {
             cells.queued.inc();
         }
+        self.keep(Kept::Queued);
+        self.mark(now, Mark::Queued);
         // The place in line is announced: what gets free from here on wakes it. What was free already is looked for, but
         // only by the first in line.
         if state.gate.waiting() == 1
@@ -40,11 +46,14 @@ impl<'a> Serving<'a> {
         drop(waiter);
         match turn {
             Ok(place) => {
+                self.mark(core.clock().now(), Mark::LetIn);
                 let begun = place.is_some_and(|place| self.begin_at(course, next, place));
                 Ok(if begun { Begun::Yes } else { self.begin(course, next) })
             }
             Err(Over::Timeout) => {
                 cells.shed.inc();
+                self.keep(Kept::Shed);
+                self.mark(core.clock().now(), Mark::TurnedAway);
                 Err(self.not_sent(course, ErrorCode::ServiceOverloaded, "no endpoint got free in time"))
             }
             Err(over) => Err(self.over(course, over)),
@@ -93,15 +102,18 @@ impl<'a> Serving<'a> {
         if course.parked_until.is_none() {
             state.tries.shard(core.index).parked.inc();
         }
+        self.keep(Kept::Parked);
+        self.mark(now, Mark::Parked);
         let until = *course.parked_until.get_or_insert(now + wait);
         if first {
+            state.journal.tell(Event::ParkingBegan { service: state.name.clone() });
             let entropy = Entropy::from_seed(core.entropy.borrow_mut().next_u64());
             core.commons.control.spawn(park::probe(state.clone(), core.clock().clone(), entropy));
         }
         let released = self.meanwhile(until.min(course.until), parked.released()).await;
         drop(parked);
         match released {
-            Ok(()) => {}
+            Ok(()) => self.mark(core.clock().now(), Mark::Released),
             Err(Over::Timeout) => return Err(self.fault(fault, course.upload.is_done())),
             Err(over) => return Err(self.over(course, over)),
         }

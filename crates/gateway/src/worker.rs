@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 use crate::conn;
 use crate::core::{Commons, Core};
 use crate::problem::{self, Frame};
+use crate::standing::Standing;
 
 /// Connections accepted in a row before others get their turn: a burst is then spread over the workers.
 const ACCEPT_BURST: u32 = 16;
@@ -31,19 +32,25 @@ const HANDSHAKE: Duration = Duration::from_millis(200);
 ///
 /// # Errors
 /// When the runtime or the listeners cannot be set up.
-pub(crate) fn run(index: usize, commons: Arc<Commons>, listeners: Vec<StdListener>, drain: Drain) -> io::Result<()> {
+pub(crate) fn run(
+    index: usize,
+    commons: Arc<Commons>,
+    listeners: Vec<StdListener>,
+    standing: Arc<Standing>,
+    drain: Drain,
+) -> io::Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     let entropy = Entropy::from_os().map_err(io::Error::other)?;
     runtime.block_on(async {
         let core = Core::new(index, commons, entropy);
         let ended = Rc::new(Notify::new());
         let mut accepting = Vec::new();
-        for listener in listeners {
+        for (which, listener) in listeners.into_iter().enumerate() {
             listener.set_nonblocking(true)?;
-            let listener = TcpListener::from_std(listener)?;
-            accepting.push(tokio::task::spawn_local(accept(core.clone(), listener, drain.clone(), ended.clone())));
+            let door = Door { listener: TcpListener::from_std(listener)?, which, standing: standing.clone() };
+            accepting.push(tokio::task::spawn_local(accept(core.clone(), door, drain.clone(), ended.clone())));
         }
-        spawn_upkeep(&core);
+        spawn_upkeep(&core, standing);
         live(&core, drain, accepting, &ended).await;
         Ok(())
     })
@@ -53,6 +60,7 @@ pub(crate) fn run(index: usize, commons: Arc<Commons>, listeners: Vec<StdListene
 async fn live(core: &Rc<Core>, mut drain: Drain, accepting: Vec<JoinHandle<()>>, ended: &Notify) {
     for phase in [DrainPhase::Announced, DrainPhase::Draining] {
         drain.reached(phase).await;
+        core.patient.set(drain.is_patient());
         core.phase.set(drain.phase().max(phase));
     }
     // Idle connections end now or soon; each looks at the phase when it is woken.
@@ -61,22 +69,28 @@ async fn live(core: &Rc<Core>, mut drain: Drain, accepting: Vec<JoinHandle<()>>,
         // It ends by itself once the queue is empty; a panic in it has ended it already.
         let _ended = accept.await.is_ok();
     }
+    let mut hurry = drain.clone();
     while core.connections.get() > 0 {
         tokio::select! {
             () = ended.notified() => {}
             () = drain.reached(DrainPhase::Closed) => break,
+            () = hurry.hurried(), if core.patient.get() => {
+                core.patient.set(false);
+                core.deadlines.wake_all();
+            }
         }
     }
 }
 
 /// The tasks that keep deadlines, idle connections and requests of other workers.
-fn spawn_upkeep(core: &Rc<Core>) {
+fn spawn_upkeep(core: &Rc<Core>, standing: Arc<Standing>) {
     let sweeper = core.clone();
     let deadlines = core.deadlines.clone();
     tokio::task::spawn_local(async move {
         let mut swept = kernel::Moment::ZERO;
         deadlines
             .run(move |now| {
+                standing.beat(sweeper.index, now);
                 if now.since(swept) >= Duration::from_millis(500) {
                     swept = now;
                     sweeper.pool.sweep(&sweeper, now);
@@ -103,9 +117,23 @@ fn spawn_upkeep(core: &Rc<Core>) {
     });
 }
 
-/// Accepts until the drain begins, then takes what is still in the queue and closes the listener.
-async fn accept(core: Rc<Core>, listener: TcpListener, mut drain: Drain, ended: Rc<Notify>) {
+/// A listener as one worker has it.
+struct Door {
+    listener: TcpListener,
+    /// Which of the gateway's listeners it is.
+    which: usize,
+    standing: Arc<Standing>,
+}
+
+/// Accepts, once the gateway is open, until the drain begins; then takes what is still in the queue and closes the
+/// listener. If another process holds the same socket, the queue is that one's.
+async fn accept(core: Rc<Core>, door: Door, mut drain: Drain, ended: Rc<Notify>) {
+    let Door { listener, which, standing } = door;
     let mut burst = 0;
+    tokio::select! {
+        () = drain.reached(DrainPhase::Draining) => {}
+        () = standing.opened() => {}
+    }
     loop {
         let accepted = tokio::select! {
             biased;
@@ -126,6 +154,11 @@ async fn accept(core: Rc<Core>, listener: TcpListener, mut drain: Drain, ended: 
             burst = 0;
             tokio::task::yield_now().await;
         }
+    }
+    if standing.is_elsewhere(which) {
+        // Neither a filter, which would hold for the other one too, nor a look at the queue. A close that is not the last
+        // resets nothing.
+        return;
     }
     // What the system has begun to set up comes through; what it has not begun waits, and is refused after the close.
     begin_no_more(&listener);

@@ -23,6 +23,7 @@ mod splits;
 mod support;
 mod timeouts;
 mod tunnels;
+mod unseen;
 
 /// The tables together are the product's promise that what is ambiguous ends at the gateway; they only grow.
 #[test]

@@ -6,10 +6,11 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use gateway::plan::{EdgePlan, EndpointPlan, HeaderEdits, Plan, RouteAction, RoutePlan, ServicePlan};
+use gateway::plan::{EdgePlan, EndpointPlan, HeaderEdits, Plan, RouteAction, RoutePlan, ServicePlan, TracePlan};
 use gateway::{Gateway, GatewayView};
+use kernel::journal::Boot;
 use kernel::metrics::{Collect, Family, Labels, LatencySum, Sink};
-use kernel::{Clock, DrainPhase, DrainTrigger};
+use kernel::{Clock, DrainPhase, DrainTrigger, Journal};
 use policy::balance::Balance;
 use policy::failover::FailoverRule;
 use policy::gate::GateRule;
@@ -50,6 +51,8 @@ pub(crate) struct Setup {
 pub(crate) struct Running {
     /// The part under test.
     pub(crate) gateway: Arc<Gateway>,
+    /// What it tells.
+    pub(crate) journal: Journal,
     /// Where it listens.
     pub(crate) addr: SocketAddr,
     /// Stops it.
@@ -131,6 +134,7 @@ pub(crate) fn roomy() -> EdgePlan {
         max_connections: 1024,
         max_connections_per_client: 1024,
         deadline_header: None,
+        trace: TracePlan { on: true, slow: SOON, one_in: 1 },
     }
 }
 
@@ -208,8 +212,11 @@ impl Setup {
         let (trigger, drain) = DrainTrigger::new();
         let handle = control.handle().clone();
         // The listener here is dropped at the end: the workers' own handles keep it open, and close it.
-        let gateway = Gateway::start(self.plan(), &[listener], self.workers, Clock::real(), &drain, handle).unwrap();
-        Running { gateway: Arc::new(gateway), addr, trigger, _control: control }
+        let journal = Journal::unkept(Clock::real(), Boot::from_text("test"));
+        let gateway =
+            Gateway::start(self.plan(), &[listener], self.workers, Clock::real(), &drain, handle, journal.clone());
+        let gateway = gateway.unwrap();
+        Running { gateway: Arc::new(gateway), journal, addr, trigger, _control: control }
     }
 }
 

@@ -12,9 +12,9 @@ mod service;
 
 use std::time::Duration;
 
-use console::TokenStore;
+use console::{TokenStore, WebhookSecret};
 use gateway::Plan;
-use gateway::plan::{AccessLogPlan, EdgePlan, ForcedPlan};
+use gateway::plan::{AccessLogPlan, EdgePlan, ForcedPlan, TracePlan};
 use kernel::{Rule, Severity};
 
 use super::context::Context;
@@ -76,14 +76,20 @@ pub struct Compiled {
     pub api: Option<Listening>,
     /// Every token.
     pub tokens: TokenStore,
+    /// What GitHub signs its webhooks with.
+    pub github_secret: Option<WebhookSecret>,
     /// Threads of the data plane; `None`: one for each core.
     pub workers: Option<usize>,
     /// How long everything stays open after the node was told to stop.
     pub drain_delay: Duration,
     /// How long requests in flight may then take.
     pub drain_timeout: Duration,
+    /// How long connections may go on after another process has taken the listeners over.
+    pub handover_timeout: Duration,
     /// Where what must survive a restart is kept.
     pub store: std::path::PathBuf,
+    /// How much of it is kept; `None`: nothing is kept on disk.
+    pub keeping: Option<Keeping>,
     /// Where endpoints come from that nobody lists.
     pub discovery: DiscoveryPlan,
     /// Files that were read beside the configuration itself: pages and secrets. A change of one calls for a reload.
@@ -116,10 +122,17 @@ pub(super) fn compile(context: &Context<'_>) -> Option<Compiled> {
         admin_hosts: config.admin.hosts.iter().map(ToString::to_string).collect(),
         api: listeners.api,
         tokens: tokens?,
+        github_secret: config.deploys.as_ref().map(|deploys| WebhookSecret::new(deploys.github_secret.as_str())),
         workers: config.gateway.workers.map(|n| n as usize),
         drain_delay: config.gateway.drain_delay.into(),
         drain_timeout: config.gateway.drain_timeout.into(),
+        handover_timeout: config.gateway.handover_timeout.into(),
         store: context.world.directory.join(&config.store.directory),
+        keeping: config.store.enabled.then(|| Keeping {
+            journal_max: config.store.journal_max_size.as_bytes(),
+            journal_retention: config.store.journal_retention.into(),
+            series_max: config.store.series_max_size.as_bytes(),
+        }),
         discovery,
         files,
     })
@@ -156,7 +169,25 @@ fn edge(context: &Context<'_>) -> EdgePlan {
         max_connections: gateway.max_connections,
         max_connections_per_client: gateway.max_connections_per_client,
         deadline_header,
+        trace: trace(context),
     }
+}
+
+/// How much the store may keep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keeping {
+    /// Of the journal, in bytes.
+    pub journal_max: u64,
+    /// How long its records are kept.
+    pub journal_retention: Duration,
+    /// Of counts, in bytes.
+    pub series_max: u64,
+}
+
+fn trace(context: &Context<'_>) -> TracePlan {
+    let trace = &context.config.trace;
+    let one_in = if trace.sample > 0.0 { (1.0 / trace.sample).round() as u64 } else { 0 };
+    TracePlan { on: trace.enabled, slow: trace.slow.into(), one_in }
 }
 
 fn access_log(context: &Context<'_>, log: &AccessLog) -> AccessLogPlan {

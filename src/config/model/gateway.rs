@@ -49,6 +49,13 @@ pub struct Gateway {
     ///
     /// Why: it is the longest a request may take by default, so none that keeps its time is cut.
     pub drain_timeout: Span,
+    /// After another process has taken the listeners over (`evenkeel up --take-over`): how long connections from before
+    /// may go on, tunnels and idle ones among them, before they are cut.
+    ///
+    /// Default: `10m`. Range: `0s` to `7d`. Reload: live.
+    ///
+    /// Why: requests and idle connections end long before, and it gives people in a chat or a terminal the time to finish.
+    pub handover_timeout: Span,
     /// From the first byte of a request's head to its last.
     ///
     /// Default: `10s`. Range: `100ms` to `10m`. Reload: live.
@@ -144,6 +151,7 @@ impl Default for Gateway {
             workers: None,
             drain_delay: Span::from_secs(5),
             drain_timeout: Span::from_secs(30),
+            handover_timeout: Span::from_secs(600),
             header_timeout: Span::from_secs(10),
             body_idle_timeout: Span::from_secs(30),
             idle_timeout: Span::from_secs(60),
@@ -197,6 +205,37 @@ pub struct AccessLog {
     ///
     /// Why: a log that is whole is the one that holds the line you look for.
     pub sample: f64,
+}
+
+/// Which requests `evenkeel why` can tell of. They are kept in memory, 5,120 of them for each worker, some 4 MiB.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Trace {
+    /// Whether what was done with requests is remembered: with all that failed, were tried again, waited or were slow, and
+    /// with a sample of the others.
+    ///
+    /// Default: `true`. Range: `true` or `false`. Reload: live.
+    ///
+    /// Why: the request that somebody asks about is never the one that you had thought of.
+    pub enabled: bool,
+    /// A request that takes longer than this is remembered as slow.
+    ///
+    /// Default: `1s`. Range: `1ms` to `1h`. Reload: live.
+    ///
+    /// Why: a second is what people notice, and what few services take for their usual requests.
+    pub slow: Span,
+    /// The share of plain requests that is remembered.
+    ///
+    /// Default: `0.01`. Range: `0` to `1`. Reload: live.
+    ///
+    /// Why: some of them show what is usual; all of them would cost time and wash out the others.
+    pub sample: f64,
+}
+
+impl Default for Trace {
+    fn default() -> Trace {
+        Trace { enabled: true, slow: Span::from_secs(1), sample: 0.01 }
+    }
 }
 
 /// How the access log is written.

@@ -1,5 +1,5 @@
-//! `[admin]`, `[api]` and `[token.NAME]`: the node's own HTTP servers and who may call them; `[store]`: what it keeps. What the scopes allow is
-//! decided by the `console` crate; here is the closed list of their names.
+//! `[admin]`, `[api]`, `[token.NAME]` and `[deploys]`: the node's own HTTP servers and who may call them; `[store]`: what it
+//! keeps. What the scopes allow is decided by the `console` crate; here is the closed list of their names.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,7 +10,9 @@ use console::token;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::scalar::{BareHost, Listen, Name, StoredHash};
+use kernel::{ByteSize, Span};
+
+use super::scalar::{BareHost, Listen, Name, SharedSecret, StoredHash};
 
 /// The console, the operator API, `/livez`, `/readyz` and `/metrics`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -43,20 +45,51 @@ impl Default for Admin {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Store {
-    /// The directory for what must survive a restart: what operators decided about endpoints and tiers. It is made when
-    /// it is first needed, for the node's user alone; each node needs its own. A relative path counts from the directory
-    /// of this file.
+    /// Whether anything is kept on disk. If not, what operators decided, the journal and the counts end with the process.
+    ///
+    /// Default: `true`. Range: `true` or `false`. Reload: restart.
+    ///
+    /// Why: what happened last night is asked for in the morning; a node that has no disk of its own can do without.
+    pub enabled: bool,
+    /// The directory for what must survive a restart: what operators decided (`ledger.db`), what happened (`journal.db`),
+    /// and what flowed (`series.db`). It is made at the start, for the node's user alone; each node needs its own. A
+    /// relative path counts from the directory of this file.
     ///
     /// Default: `evenkeel-data`. Range: a path. Reload: restart.
     ///
     /// Why: what belongs to a node lies beside its configuration, where it is found and moves along; a service manager's
     /// directory can be named, such as `/var/lib/evenkeel` or `${env:STATE_DIRECTORY}`.
     pub directory: PathBuf,
+    /// How large the journal may be on disk. Beyond that its oldest records go.
+    ///
+    /// Default: `256MiB`. Range: `4MiB` to `64GiB`. Reload: restart.
+    ///
+    /// Why: about half a million events, which is years of a quiet node and weeks of a bad one.
+    pub journal_max_size: ByteSize,
+    /// How long records of the journal are kept.
+    ///
+    /// Default: `400d`. Range: `1d` to `3650d`. Reload: restart.
+    ///
+    /// Why: last year's incident can be laid beside this year's.
+    pub journal_retention: Span,
+    /// How large the counts may be on disk: minutes of 35 days, hours of 13 months, and 15 days in steps of 15 seconds.
+    /// Beyond that the oldest of the 15 seconds go first, then of the minutes, then of the hours.
+    ///
+    /// Default: `512MiB`. Range: `4MiB` to `64GiB`. Reload: restart.
+    ///
+    /// Why: all of it fits for some hundred routes, services and endpoints.
+    pub series_max_size: ByteSize,
 }
 
 impl Default for Store {
     fn default() -> Store {
-        Store { directory: PathBuf::from("evenkeel-data") }
+        Store {
+            enabled: true,
+            directory: PathBuf::from("evenkeel-data"),
+            journal_max_size: ByteSize::from_mib(256),
+            journal_retention: Span::from_secs(400 * 86_400),
+            series_max_size: ByteSize::from_mib(512),
+        }
     }
 }
 
@@ -85,10 +118,24 @@ pub struct Token {
     pub hash: StoredHash,
     /// What it may do. No scope implies another.
     ///
-    /// Default: none (required). Range: `1` to `16` of `operator`, `services:read`, `register:SERVICE` and `register:*`. Reload: live.
+    /// Default: none (required). Range: `1` to `16` of `operator`, `services:read`, `deploys:write`, `register:SERVICE` and
+    /// `register:*`. Reload: live.
     ///
     /// Why: a token should open what its holder needs and nothing else.
     pub scopes: Vec<Scope>,
+}
+
+/// Webhooks that tell of deployments, at `POST /v1/deploys` of `[api]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Deploys {
+    /// What GitHub signs its webhooks with: the field `Secret` of the webhook has the same text. Name a variable or a file
+    /// that holds it, `${env:NAME}` or `${file:/path}`. It is never shown.
+    ///
+    /// Default: none (required). Range: 16 to 256 bytes. Reload: live.
+    ///
+    /// Why: GitHub sends no token, and a signature can be checked only by whoever has the secret itself.
+    pub github_secret: SharedSecret,
 }
 
 /// What a token may do.
@@ -98,6 +145,8 @@ pub enum Scope {
     Operator,
     /// Read the state of services through the API.
     ServicesRead,
+    /// Tell of deployments through the API.
+    DeploysWrite,
     /// Register endpoints of this service through the API; `None`: of every service.
     Register(Option<Name>),
 }
@@ -112,15 +161,17 @@ impl Scope {
         match (text, written) {
             (token::OPERATOR, _) => Ok(Scope::Operator),
             (token::SERVICES_READ, _) => Ok(Scope::ServicesRead),
+            (token::DEPLOYS_WRITE, _) => Ok(Scope::DeploysWrite),
             (_, Some(token::ANY_SERVICE)) => Ok(Scope::Register(None)),
             (_, Some(service)) => Name::parse(service).map(|name| Scope::Register(Some(name))),
             _ => {
                 let shown = crate::config::shape::cut(text);
-                let known = [token::OPERATOR, token::SERVICES_READ, token::REGISTER];
+                let known = [token::OPERATOR, token::SERVICES_READ, token::DEPLOYS_WRITE, token::REGISTER];
                 let why = match crate::config::shape::nearest(text, known.into_iter()) {
                     Some(token::REGISTER) => "write `register:SERVICE`, or `register:*` for every service".to_owned(),
                     Some(near) => format!("write `{near}`, if that was meant"),
-                    None => "write `operator`, `services:read`, `register:SERVICE` or `register:*`".to_owned(),
+                    None => "write `operator`, `services:read`, `deploys:write`, `register:SERVICE` or `register:*`"
+                        .to_owned(),
                 };
                 Err(format!("`{shown}` is not a scope: {why}"))
             }
@@ -143,6 +194,7 @@ impl fmt::Display for Scope {
         match self {
             Scope::Operator => f.write_str(token::OPERATOR),
             Scope::ServicesRead => f.write_str(token::SERVICES_READ),
+            Scope::DeploysWrite => f.write_str(token::DEPLOYS_WRITE),
             Scope::Register(None) => write!(f, "{}{}", token::REGISTER, token::ANY_SERVICE),
             Scope::Register(Some(name)) => write!(f, "{}{name}", token::REGISTER),
         }

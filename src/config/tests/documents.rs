@@ -20,7 +20,7 @@ fn facts() -> Vec<Fact> {
 
 /// Tables of the root that have all their defaults themselves.
 fn is_plain_table(fact: &Fact) -> bool {
-    fact.table.is_empty() && matches!(fact.key.as_str(), "gateway" | "admin" | "store")
+    fact.table.is_empty() && matches!(fact.key.as_str(), "gateway" | "admin" | "store" | "trace")
 }
 
 #[test]

@@ -44,6 +44,7 @@ fn the_smallest_file_works_as_it_stands() {
     assert_eq!((compiled.listeners.len(), compiled.workers), (1, None));
     assert_eq!(compiled.admin.address.to_string(), "127.0.0.1:7070");
     assert_eq!((compiled.drain_delay, compiled.drain_timeout), (Duration::from_secs(5), Duration::from_secs(30)));
+    assert_eq!(compiled.handover_timeout, Duration::from_secs(600));
     assert!(plan.access_log.is_none() && compiled.api.is_none());
 }
 

@@ -51,7 +51,7 @@ fn events(trouble: bool) -> Vec<(u64, Event)> {
             Event::ConfigApplied {
                 config: "/etc/evenkeel/evenkeel.toml".into(),
                 changes: "route images added\nservice images added".into(),
-                held_back: String::new(),
+                outcome: "in force".to_owned(),
             },
         ),
         (

@@ -4,8 +4,8 @@
 use kernel::tally::Step;
 use serde::Serialize;
 
-use crate::params::{Params, wrong};
 use crate::problem::Problem;
+use crate::query::{Params, wrong};
 
 /// Columns of one chart: on a phone each is still some pixels wide.
 pub(crate) const COLUMNS_MAX: u64 = 120;
