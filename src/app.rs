@@ -366,7 +366,7 @@ fn settings_of(compiled: &Compiled) -> (AdminSettings, ApiSettings) {
         require_token: !compiled.admin.address.ip().is_loopback(),
         tokens: compiled.tokens.clone(),
     };
-    (admin, ApiSettings { tokens: compiled.tokens.clone() })
+    (admin, ApiSettings { tokens: compiled.tokens.clone(), github_secret: compiled.github_secret.clone() })
 }
 
 impl Fixed {
