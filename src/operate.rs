@@ -119,17 +119,6 @@ impl Operations {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What nothing was decided about is told apart from what was: `obstacle` says why decisions could not be kept.
-    pub(crate) fn warn_of(&self, obstacle: &std::io::Error) {
-        let why = format!("cannot write {}: {}", self.store.place(), crate::config::plain(obstacle));
-        tracing::warn!(
-            id = OVERRIDES_NOT_KEPT.id,
-            remedy = OVERRIDES_NOT_KEPT.remedy,
-            "{why}; what operators decide will not survive a restart"
-        );
-        self.state().not_kept.get_or_insert(why);
-    }
-
     /// Puts a plan in force with what was decided; no decision comes between.
     pub(crate) fn put_in_force<T>(&self, plan: &mut gateway::Plan, apply: impl FnOnce(&gateway::Plan) -> T) -> T {
         let _turn = self.turn();
