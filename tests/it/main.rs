@@ -25,3 +25,4 @@ mod service_manager;
 mod stopping;
 mod support;
 mod traffic;
+mod unseen;
