@@ -251,10 +251,11 @@ fn counts_survive_a_restart_and_an_end_in_order_loses_none() {
     let periods = answer["periods"].as_array().unwrap_or_else(|| panic!("{answer}"));
     let total: u64 = periods.iter().map(|p| p["requests"].as_u64().unwrap_or_else(|| panic!("{answer}"))).sum();
     assert_eq!(total, asked, "{answer}");
-    let kinds: Vec<_> = records(&node).iter().map(|r| r["kind"].as_str().unwrap().to_owned()).collect();
-    let starts = kinds.iter().filter(|k| *k == "node.started").count();
-    let stops = kinds.iter().filter(|k| *k == "node.stopped").count();
-    assert_eq!((starts, stops), (3, 2), "{kinds:?}");
+    eventually(SOON, "each start and each end to be told once", || {
+        let records = records(&node);
+        let told = |kind: &str| records.iter().filter(|r| r["kind"] == kind).count();
+        ((told("node.started"), told("node.stopped")) == (3, 2)).then_some(())
+    });
 }
 
 #[test]
