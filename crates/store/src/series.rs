@@ -29,6 +29,9 @@ use crate::writer::Writer;
 /// Minutes that one transaction brings over after the file was lost.
 const MINUTES_AT_ONCE: usize = 5;
 
+/// Between tries at the end, while the file is lost.
+const AT_THE_END: Duration = Duration::from_millis(100);
+
 /// The memory that both threads and readers share.
 #[derive(Debug)]
 pub(crate) struct Counted {
@@ -133,26 +136,27 @@ impl SeriesWriter {
     pub(crate) fn run(mut self) {
         loop {
             let is_last = self.stop.is_set();
+            let ticks = self.counted.lock().ticks;
             let is_done = self.flush();
             if self.give_up.load(Ordering::Acquire) || is_last && is_done {
                 break;
             }
             if is_last {
                 // Not for long: whoever closes says when to give up.
-                self.stop_wait();
+                self.wait(ticks, AT_THE_END);
                 self.writer.hurry();
                 continue;
             }
             self.upkeep();
-            let guard = self.counted.lock();
-            let _waited = self.counted.ticked.wait_timeout(guard, Duration::from_secs(1));
+            self.wait(ticks, Duration::from_secs(1));
         }
         self.writer.close();
     }
 
-    fn stop_wait(&self) {
+    /// Waits for the next tick, for `most` at most.
+    fn wait(&self, ticks: u64, most: Duration) {
         let guard = self.counted.lock();
-        let _waited = self.counted.ticked.wait_timeout(guard, Duration::from_millis(100));
+        drop(self.counted.ticked.wait_timeout_while(guard, most, |tallies| tallies.ticks == ticks));
     }
 
     /// Writes all there is. Whether that is kept.
@@ -361,6 +365,8 @@ fn put(
     }
     if let Some(present) = &flush.present {
         let run = run_id(&whole, &present.run)?;
+        // One that was written and has no place in memory any more.
+        upkeep::adopt_one(&whole, run, Some(present.minute))?;
         let mut rows = Vec::with_capacity(present.rows.len());
         for (subject, slots) in &present.rows {
             if let Some(id) = id(&whole, subject, ids)? {
@@ -400,3 +406,7 @@ pub(crate) fn put_minute(db: &Connection, run: i64, minute: u64, rows: &[(i64, &
     db.execute("UPDATE about SET value = ?1 WHERE key = 'rolled' AND value > ?1", [signed(hour)])?;
     Ok(())
 }
+
+#[cfg(test)]
+#[path = "series_tests.rs"]
+mod tests;
