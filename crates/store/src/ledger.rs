@@ -21,6 +21,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use std::vec;
 
 use kernel::Clock;
 use kernel::journal::unix_ms;
@@ -66,8 +67,10 @@ pub(crate) struct Known {
     damage: Option<String>,
 }
 
-/// What the ledger's thread does for a caller.
-struct Job(Box<dyn FnOnce(Result<&Connection, io::Error>) -> rusqlite::Result<Option<After>> + Send>);
+/// What the ledger's thread does for a caller, and whether that went wrong.
+struct Job(Box<dyn FnOnce(&Connection) -> (Option<rusqlite::Error>, After) + Send>, Refuse);
+/// What it does instead, if nothing can be done for a caller.
+type Refuse = Box<dyn FnOnce(io::Error) + Send>;
 /// What it does once that is kept, or is not.
 type After = Box<dyn FnOnce(Result<(), io::Error>) + Send>;
 
@@ -123,26 +126,19 @@ impl Ledger {
         work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> io::Result<T> {
         let (tell, told) = sync_channel::<io::Result<T>>(1);
-        let job = Job(Box::new(move |db| {
-            // Whoever asked may be gone; that is no business of the thread's.
-            let tell = move |answer| drop(tell.send(answer));
-            let db = match db {
-                Ok(db) => db,
-                Err(error) => {
-                    tell(Err(error));
-                    return Ok(None);
-                }
-            };
+        let refuse = tell.clone();
+        let refuse: Refuse = Box::new(move |error| answer(&refuse, Err(error)));
+        let work = move |db: &Connection| -> (Option<rusqlite::Error>, After) {
             match work(db) {
-                Ok(value) => Ok(Some(Box::new(move |kept: Result<(), io::Error>| tell(kept.map(|()| value))))),
+                Ok(value) => (None, Box::new(move |kept| answer(&tell, kept.map(|()| value)))),
                 Err(error) => {
                     let is_at_cap = room::is_full(&error) && room::is_at_cap(db);
                     let why = if is_at_cap { FULL.to_owned() } else { plain(&error) };
-                    tell(Err(io::Error::other(why)));
-                    Err(error)
+                    (Some(error), Box::new(move |_| answer(&tell, Err(io::Error::other(why)))))
                 }
             }
-        }));
+        };
+        let job = Job(Box::new(work), refuse);
         match self.jobs.try_send(job) {
             Ok(()) => {}
             Err(TrySendError::Full(_)) => return Err(io::Error::other("too many wait for the ledger")),
@@ -350,11 +346,8 @@ impl LedgerWriter {
         let shelf = self.writer.shelf.clone();
         let Some(ready) = self.writer.ready() else {
             let trouble = shelf.trouble();
-            return jobs.into_iter().for_each(|Job(job)| {
-                let error = io::Error::other(format!("the ledger cannot be used: {trouble}"));
-                // A job that is only told of an error has nothing to fail with.
-                drop(job(Err(error)));
-            });
+            let error = || io::Error::other(format!("the ledger cannot be used: {trouble}"));
+            return jobs.into_iter().for_each(|Job(_, refuse)| refuse(error()));
         };
         let mut after = Vec::new();
         let outcome = shelf.timed(|| group(ready.db, jobs, &mut after));
@@ -381,46 +374,35 @@ impl LedgerWriter {
     }
 }
 
+/// Answers a caller, who may be gone.
+fn answer<T>(to: &SyncSender<io::Result<T>>, answer: io::Result<T>) {
+    let _is_gone = to.send(answer).is_err();
+}
+
 /// Does all of `jobs` in one transaction. What each does once it is known whether that is kept goes to `after`.
 fn group(db: &mut Connection, jobs: Vec<Job>, after: &mut Vec<After>) -> rusqlite::Result<()> {
     let mut jobs = jobs.into_iter();
-    let refuse = |jobs: &mut dyn Iterator<Item = Job>, error: &rusqlite::Error| {
-        for Job(job) in jobs {
-            // As above: there is nothing to fail with.
-            drop(job(Err(io::Error::other(plain(error)))));
-        }
-    };
-    let mut whole = match Transaction::new(db, TransactionBehavior::Immediate) {
-        Ok(whole) => whole,
-        Err(error) => {
-            refuse(&mut jobs, &error);
-            return Err(error);
-        }
-    };
-    while let Some(Job(job)) = jobs.next() {
-        let one = match whole.savepoint() {
-            Ok(one) => one,
-            Err(error) => {
-                drop(job(Err(io::Error::other(plain(&error)))));
-                refuse(&mut jobs, &error);
-                return Err(error);
-            }
-        };
-        match job(Ok(&one)) {
-            Ok(done) => {
-                one.commit()?;
-                after.extend(done);
-            }
-            Err(error) => {
+    let outcome = together(db, &mut jobs, after);
+    if let Err(error) = &outcome {
+        jobs.for_each(|Job(_, refuse)| refuse(io::Error::other(plain(error))));
+    }
+    outcome
+}
+
+fn together(db: &mut Connection, jobs: &mut vec::IntoIter<Job>, after: &mut Vec<After>) -> rusqlite::Result<()> {
+    let mut whole = Transaction::new(db, TransactionBehavior::Immediate)?;
+    while !jobs.as_slice().is_empty() {
+        let one = whole.savepoint()?;
+        let Some(Job(job, _)) = jobs.next() else { break };
+        let (error, then) = job(&one);
+        after.push(then);
+        match error {
+            None => one.commit()?,
+            Some(error) => {
                 drop(one);
-                // Grave errors end the whole transaction, and with it what others had done in it.
-                if whole.is_autocommit() {
-                    refuse(&mut jobs, &error);
-                    return Err(error);
-                }
-                if matches!(error.sqlite_error_code(), Some(rusqlite::ErrorCode::DiskFull)) {
-                    // The others may still fit; that this one did not is worth knowing.
-                    refuse(&mut jobs, &error);
+                // Grave errors end the whole transaction, and with it what others had done in it. That there is no room
+                // is worth knowing beyond the one whom it met.
+                if whole.is_autocommit() || room::is_full(&error) {
                     return Err(error);
                 }
             }

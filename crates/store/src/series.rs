@@ -353,6 +353,8 @@ fn put(
     };
     for closed in &flush.closed {
         let run = run_id(&whole, &closed.run)?;
+        // What was written of a minute that has no place in memory any more.
+        upkeep::adopt_one(&whole, run, Some(closed.minute))?;
         let mut rows = Vec::with_capacity(closed.rows.len());
         for (subject, slots) in &closed.rows {
             match id(&whole, subject, ids)? {
@@ -365,7 +367,6 @@ fn put(
     }
     if let Some(present) = &flush.present {
         let run = run_id(&whole, &present.run)?;
-        // One that was written and has no place in memory any more.
         upkeep::adopt_one(&whole, run, Some(present.minute))?;
         let mut rows = Vec::with_capacity(present.rows.len());
         for (subject, slots) in &present.rows {

@@ -279,7 +279,7 @@ fn a_full_file_loses_the_finest_first_and_no_hour() {
     let mut process = place.process("a", BEGIN_MS);
     let mut entropy = Entropy::from_seed(7);
     let mut whole = 0;
-    for _ in 0..24 * 60 {
+    for _ in 0..10 * 60 {
         let taken: Vec<_> = subjects.iter().map(|s| (s.clone(), some(1 + entropy.below(500)))).collect();
         whole += taken[0].1.total();
         process.tick(60, 0, taken);

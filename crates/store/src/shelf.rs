@@ -158,7 +158,7 @@ impl Shelf {
     }
 
     fn log_max(&self) -> u64 {
-        LOG_MAX.min(self.cap / 4)
+        LOG_MAX.min(self.cap / 2)
     }
 
     /// Times a write. Only its writer may call it.
