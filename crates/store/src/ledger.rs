@@ -325,11 +325,12 @@ impl LedgerWriter {
     fn open(&mut self) {
         let at = self.writer.shelf.path.clone();
         let Some(ready) = self.writer.ready() else { return };
-        if !ready.is_fresh {
+        if !ready.fresh.is_opened {
             return;
         }
         match settle(ready.db, &self.known, &at) {
             Ok(damage) => {
+                self.writer.settled();
                 let damage: Vec<String> = self.writer.damage.take().into_iter().chain(damage).collect();
                 if !damage.is_empty() {
                     self.known.lock().unwrap_or_else(PoisonError::into_inner).damage = Some(damage.join("; "));

@@ -24,7 +24,7 @@ use crate::room::{self, Tidier};
 use crate::schema::about;
 use crate::tallies::{Flush, SUBJECTS_MAX, Stretch, Tallies, to_next_second};
 use crate::upkeep;
-use crate::writer::Writer;
+use crate::writer::{Ready, Writer};
 
 /// Minutes that one transaction brings over after the file was lost.
 const MINUTES_AT_ONCE: usize = 5;
@@ -162,8 +162,9 @@ impl SeriesWriter {
     /// Writes all there is. Whether that is kept.
     pub(crate) fn flush(&mut self) -> bool {
         loop {
+            let is_open = self.open();
             let flush = self.counted.lock().flush(MINUTES_AT_ONCE);
-            let is_kept = self.write(&flush);
+            let is_kept = is_open && self.write(&flush);
             let mut tallies = self.counted.lock();
             let is_done = is_kept && tallies.written(&flush);
             self.writer.shelf.waiting.store(tallies.waiting(), Ordering::Relaxed);
@@ -174,18 +175,27 @@ impl SeriesWriter {
         }
     }
 
+    /// Opens the file if it is due. Whether it is open.
+    fn open(&mut self) -> bool {
+        let Some(Ready { fresh, .. }) = self.writer.ready() else { return false };
+        if fresh.is_opened {
+            (self.ids, self.generation) = (HashMap::new(), -1);
+            if fresh.is_other || fresh.is_new {
+                self.counted.lock().forget_written();
+            }
+            self.writer.settled();
+        }
+        true
+    }
+
     fn write(&mut self, flush: &Flush) -> bool {
         let shelf = self.writer.shelf.clone();
         let mut dropped = 0;
         for attempt in 0..2 {
             let Some(ready) = self.writer.ready() else { return false };
-            if ready.is_fresh {
-                (self.ids, self.generation) = (HashMap::new(), -1);
-            }
-            if ready.is_other || ready.is_new {
-                self.counted.lock().forget_written();
-                // What is to be written is another by now.
-                return ready.is_new && self.write_again();
+            if ready.fresh.is_opened {
+                // It was opened in between: what is to be written may be another by now.
+                return false;
             }
             let (ids, generation) = (&mut self.ids, &mut self.generation);
             let wrote = shelf.timed(|| put(ready.db, flush, ids, generation, &mut dropped));
@@ -211,11 +221,6 @@ impl SeriesWriter {
             }
         }
         false
-    }
-
-    fn write_again(&mut self) -> bool {
-        let flush = self.counted.lock().flush(MINUTES_AT_ONCE);
-        self.write(&flush) && self.counted.lock().written(&flush)
     }
 
     fn upkeep(&mut self) {
