@@ -322,11 +322,10 @@ pub fn restore(from: &Path, directory: &Path, force: bool) -> Result<Report, Res
             let problem = io::Error::other("what was written reads back as something else");
             return Err(failed(&unfinished)(problem));
         }
-        if let Some(cursor) = there.contains(&Which::Journal).then(|| last_cursor(directory)).flatten() {
-            if file.name == Which::Journal.file() {
-                // Whoever follows the journal has a cursor of the one that goes.
-                raise(&unfinished, cursor).map_err(|e| failed(&unfinished)(io::Error::other(e)))?;
-            }
+        let is_journal = file.name == Which::Journal.file();
+        if let Some(cursor) = last_cursor(directory).filter(|_| is_journal && there.contains(&Which::Journal)) {
+            // Whoever follows the journal has a cursor of the one that goes.
+            raise(&unfinished, cursor).map_err(|e| failed(&unfinished)(io::Error::other(e)))?;
         }
     }
     for which in there {

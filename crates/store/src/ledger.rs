@@ -67,8 +67,11 @@ pub(crate) struct Known {
     damage: Option<String>,
 }
 
-/// What the ledger's thread does for a caller, and whether that went wrong.
-struct Job(Box<dyn FnOnce(&Connection) -> (Option<rusqlite::Error>, After) + Send>, Refuse);
+/// What the ledger's thread does for a caller, or says instead.
+struct Job(Work, Refuse);
+/// What it does for a caller; what went wrong with that.
+type Work = Box<dyn FnOnce(&Connection) -> Worked + Send>;
+type Worked = (Option<rusqlite::Error>, After);
 /// What it does instead, if nothing can be done for a caller.
 type Refuse = Box<dyn FnOnce(io::Error) + Send>;
 /// What it does once that is kept, or is not.
@@ -128,7 +131,7 @@ impl Ledger {
         let (tell, told) = sync_channel::<io::Result<T>>(1);
         let refuse = tell.clone();
         let refuse: Refuse = Box::new(move |error| answer(&refuse, Err(error)));
-        let work = move |db: &Connection| -> (Option<rusqlite::Error>, After) {
+        let work = move |db: &Connection| -> Worked {
             match work(db) {
                 Ok(value) => (None, Box::new(move |kept| answer(&tell, kept.map(|()| value)))),
                 Err(error) => {

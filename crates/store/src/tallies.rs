@@ -238,10 +238,9 @@ impl Tallies {
                 run.gaps.retain(|gap| !written.gaps.contains(gap));
             }
         }
-        if let Some(present) = &flush.present {
-            if present.minute == self.present.minute && present.run == self.run() {
-                self.present.written = present.requests;
-            }
+        let is_present = |p: &&Closed| p.minute == self.present.minute && p.run == self.run();
+        if let Some(present) = flush.present.as_ref().filter(is_present) {
+            self.present.written = present.requests;
         }
         flush.present.is_some()
     }

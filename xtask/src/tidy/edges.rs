@@ -42,7 +42,12 @@ const TABLE: &[Edges] = &[
     Edges { name: GATEWAY, uses: &[KERNEL, POLICY], tests: &[TESTKIT], never: NO_STORE },
     Edges { name: CONSOLE, uses: &[KERNEL], tests: &[TESTKIT], never: NO_STORE },
     Edges { name: STORE, uses: &[KERNEL], tests: &[TESTKIT], never: &["anyhow", "tokio", "tokio-postgres"] },
-    Edges { name: EVENKEEL, uses: &[KERNEL, POLICY, OBSERVE, GATEWAY, CONSOLE, STORE], tests: &[TESTKIT], never: NO_DRIVER },
+    Edges {
+        name: EVENKEEL,
+        uses: &[KERNEL, POLICY, OBSERVE, GATEWAY, CONSOLE, STORE],
+        tests: &[TESTKIT],
+        never: NO_DRIVER,
+    },
     // Dev only: what follows is in no product.
     Edges { name: TESTKIT, uses: &[KERNEL], tests: &[], never: &[] },
     Edges {
