@@ -9,12 +9,12 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
 
 use kernel::overrides::OverrideStore as _;
-use kernel::store::FileState;
+use kernel::store::{FileState, Leases as _};
 use testkit::eventually;
 
 use crate::support::{Node, Place, SOON, deployed, ejected, shop};
 
-const VARIABLE: &str = "EVENKEEL_STORE_CHILD";
+pub(crate) const VARIABLE: &str = "EVENKEEL_STORE_CHILD";
 
 /// A second process.
 pub(crate) struct Second {
@@ -88,6 +88,13 @@ fn the_second_process_does_as_it_is_told() {
     place.config.directory = directory.into();
     match what {
         "write" => write(&place),
+        "power" => {
+            // So small that checkpoints come often.
+            place.config.journal_cap = store::SMALLEST_CAP;
+            place.config.ledger_cap = store::SMALLEST_CAP;
+            place.config.series_cap = store::SMALLEST_CAP;
+            power(&place);
+        }
         "full" => full(&place),
         "read-only" => read_only(&place),
         other => panic!("{other}"),
@@ -113,6 +120,21 @@ fn write(place: &Place) {
             }
         }
         testkit::pace(Duration::from_millis(1));
+    }
+}
+
+/// Tells, takes leases and counts, and says what it was told is kept, for as much as fits.
+fn power(place: &Place) {
+    let node = place.node();
+    for n in 1u64..=150 {
+        node.source.count(&shop(), 1);
+        node.journal.tell(ejected("shop", &format!("e:{n}")));
+        if node.journal.tell_durably(deployed(&n.to_string())).wait(SOON).is_ok() {
+            say(&format!("kept {n}"));
+        }
+        if node.store.ledger().take(&format!("lease-{n}-{}", "x".repeat(500)), SOON).is_ok() {
+            say(&format!("leased {n}"));
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod backups;
 mod child;
+mod crash;
 mod faults;
 mod journal;
 mod ledger;
