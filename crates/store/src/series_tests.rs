@@ -13,6 +13,7 @@ use super::*;
 use crate::pool::Pool;
 use crate::schema::Which;
 use crate::shelf::Shelf;
+use crate::tallies::SUBJECTS_MAX;
 use crate::tally_read::KeptTallies;
 
 /// An hour's beginning, some time ago.

@@ -146,6 +146,14 @@ impl Shelf {
         Some(was)
     }
 
+    /// Says what is wrong with a file that is lost.
+    pub(crate) fn note(&self, trouble: &str) {
+        let mut status = self.status();
+        if status.state == FileState::Lost {
+            trouble.clone_into(&mut status.trouble);
+        }
+    }
+
     /// Its size with that of its log, in bytes.
     pub(crate) fn bytes(&self) -> u64 {
         let size = |path: &Path| fs::metadata(path).map_or(0, |m| m.len());

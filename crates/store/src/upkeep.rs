@@ -12,8 +12,8 @@ use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehav
 use crate::code::{decode, decode_many, encode};
 use crate::config::StoreConfig;
 use crate::journal::signed;
+use crate::rows::put_minute;
 use crate::schema::{about, set_about};
-use crate::series::put_minute;
 use crate::tallies::MINUTE_MS;
 
 /// A process that has written nothing for so long has ended, or what it goes on to write replaces this.
