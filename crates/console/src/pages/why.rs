@@ -79,7 +79,7 @@ pub(crate) fn one(status: &Status, facts_of: &WhyFacts) -> Page {
     Page {
         title: format!("Why {} · Evenkeel", why_words::shown_id(id)),
         here: Here::Why,
-        json: format!("/v1{path}"),
+        json: if facts_of.is_found() { format!("/v1{path}") } else { "/v1/traces".to_owned() },
         path,
         is_live: false,
         layout: "single",
