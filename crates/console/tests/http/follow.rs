@@ -154,6 +154,23 @@ async fn a_journal_that_cannot_be_read_is_followed_again_once_it_can() {
 }
 
 #[tokio::test]
+async fn who_comes_while_it_cannot_be_read_is_told_what_happens_from_then_on() {
+    let admin = Admin::start(false).await;
+    let past = &admin.node.past;
+    past.journal.tell(stopping("before"));
+    past.clock.advance(Duration::from_secs(1));
+    past.lose_journal(true);
+    let mut new = Follower::new(admin.addr, "", "").await;
+    let mut old = Follower::new(admin.addr, "", "Last-Event-ID: 900\r\n").await;
+    past.journal.tell(stopping("meanwhile"));
+    past.lose_journal(false);
+    assert_eq!(places(&new.records(1).await), [2]);
+    past.elsewhere.tell(stopping("there"));
+    // Its place may well be right: it is not told anything twice.
+    assert_eq!(places(&old.records(1).await), [ELSEWHERE + 1]);
+}
+
+#[tokio::test]
 async fn so_many_may_follow_and_no_more() {
     let admin = Admin::start(false).await;
     let mut followers = Vec::new();
