@@ -9,6 +9,7 @@ pub mod endpoint;
 mod events;
 pub mod explain;
 pub mod journal;
+pub mod ready;
 pub mod reference;
 pub mod remote;
 pub mod schema;
@@ -39,6 +40,7 @@ enum Command {
     Status(status::StatusArgs),
     Journal(journal::JournalArgs),
     Why(why::WhyArgs),
+    Ready(ready::ReadyArgs),
     Endpoint(endpoint::EndpointArgs),
     Service(service::ServiceArgs),
     Deploy(deploy::DeployArgs),
@@ -58,6 +60,7 @@ pub fn main() -> ExitCode {
         Command::Status(args) => ended(status::run(&args)),
         Command::Journal(args) => ended(journal::run(&args)),
         Command::Why(args) => ended(why::run(&args)),
+        Command::Ready(args) => ended(ready::run(&args)),
         Command::Endpoint(args) => ended(endpoint::run(&args)),
         Command::Service(args) => ended(service::run(&args)),
         Command::Deploy(args) => ended(deploy::run(&args)),

@@ -220,6 +220,15 @@ impl Remote {
         error.downcast_ref::<Refused>().is_none()
     }
 
+    /// Whether the node is to be sent requests, and what it says about that. Needs no token.
+    pub(super) fn readiness(&self) -> anyhow::Result<(bool, String)> {
+        let answer = self.run(self.call(Method::GET, "/readyz", None, None))?;
+        match (answer.status, answer.body.as_str()) {
+            (status @ (200 | 503), Some(text)) => Ok((status == 200, console::words::tame(text.trim_end()))),
+            _ => bail!("{}", self.refusal(&answer)),
+        }
+    }
+
     /// Has the node act, says what came of it, and gives the exit code that this deserves.
     pub(super) fn act(&self, path: &str, body: &Value, json: bool) -> anyhow::Result<ExitCode> {
         let answer = self.run(async {
@@ -293,7 +302,9 @@ impl Remote {
             let body = body.map(|body| Bytes::from(body.to_string())).unwrap_or_default();
             let response = self.send(request.body(Full::new(body))).await?;
             let status = response.status().as_u16();
-            let body = serde_json::from_slice(&whole(response, &authority).await?).unwrap_or(Value::Null);
+            let bytes = whole(response, &authority).await?;
+            let body = serde_json::from_slice(&bytes);
+            let body = body.unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&bytes).into_owned()));
             Ok(Answer { status, body })
         };
         in_time(&authority, exchange).await

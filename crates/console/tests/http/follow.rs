@@ -1,6 +1,8 @@
 //! Following the journal over a real socket: everything comes once, in order, also from another process and after a
 //! broken connection; and nobody holds the node up.
 
+#![expect(clippy::unwrap_used, reason = "only tests use this module; a failure here is a test's failure")]
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -43,7 +45,7 @@ impl Follower {
     }
 
     async fn read_until(&mut self, holds: impl Fn(&str) -> bool) {
-        let mut bytes = [0; 16 * 1024];
+        let mut bytes = vec![0; 16 * 1024];
         while !holds(&self.text) {
             let n = in_time(self.stream.read(&mut bytes)).await.unwrap();
             assert!(n > 0, "it has ended: {}", self.text);
