@@ -2,6 +2,7 @@
 //! stop was not in order, a node did not do what it was asked), 2 it could not be started, could not reach a node, or was
 //! used wrongly.
 
+pub mod backup;
 pub mod check;
 pub mod demo;
 pub mod deploy;
@@ -44,6 +45,8 @@ enum Command {
     Endpoint(endpoint::EndpointArgs),
     Service(service::ServiceArgs),
     Deploy(deploy::DeployArgs),
+    Backup(backup::BackupArgs),
+    Restore(backup::RestoreArgs),
     Token(token::TokenArgs),
     Reference(reference::ReferenceArgs),
     Schema(schema::SchemaArgs),
@@ -64,6 +67,8 @@ pub fn main() -> ExitCode {
         Command::Endpoint(args) => ended(endpoint::run(&args)),
         Command::Service(args) => ended(service::run(&args)),
         Command::Deploy(args) => ended(deploy::run(&args)),
+        Command::Backup(args) => ended(backup::backup(&args)),
+        Command::Restore(args) => ended(backup::restore(&args)),
         Command::Token(args) => ended(token::run(&args)),
         Command::Reference(args) => ended(reference::run(&args)),
         Command::Schema(args) => ended(schema::run(&args)),
