@@ -24,7 +24,7 @@ use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehav
 use crate::config::StoreConfig;
 use crate::room::{self, Tidier};
 use crate::schema::Which;
-use crate::shelf::PAGE;
+use crate::shelf::{ASIDE, PAGE, REPLACED};
 use crate::writer::Writer;
 
 /// Records in one transaction, at most.
@@ -290,9 +290,10 @@ fn begin_beyond(db: &Connection, highest: u64, path: &Path, now_ms: u64) -> rusq
 
 /// Whether a journal was put aside here.
 fn has_predecessor(path: &Path) -> io::Result<bool> {
-    let aside = format!("{}.", Which::Journal.file());
+    let aside = [ASIDE, REPLACED].map(|end| format!("{}{end}", Which::Journal.file()));
     for entry in fs::read_dir(path.parent().unwrap_or(Path::new(".")))? {
-        if entry?.file_name().to_string_lossy().starts_with(&aside) {
+        let name = entry?.file_name();
+        if aside.iter().any(|aside| name.to_string_lossy().starts_with(aside)) {
             return Ok(true);
         }
     }

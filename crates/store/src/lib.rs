@@ -1,5 +1,6 @@
 //! The embedded store.
 
+mod backup;
 mod code;
 mod config;
 mod import;
@@ -18,6 +19,7 @@ mod tally_read;
 mod upkeep;
 mod writer;
 
+pub use backup::{BackupError, FileReport, Report, RestoreError, backup, restore, verify};
 pub use config::{SMALLEST_CAP, StoreConfig};
 pub use ledger::Ledger;
 pub use store::Store;

@@ -45,10 +45,11 @@ pub(crate) fn used(db: &Connection) -> rusqlite::Result<u64> {
     Ok(pragma(db, "page_count")?.saturating_sub(pragma(db, "freelist_count")?))
 }
 
-/// Whether the file has as many pages as it may have.
+/// Whether a write that had no room met the cap, and not the end of the disk. What it had taken is given back by then, so
+/// that the file is somewhat smaller than the cap.
 pub(crate) fn is_at_cap(db: &Connection) -> bool {
     let (has, may) = (pragma(db, "page_count"), pragma(db, "max_page_count"));
-    matches!((has, may), (Ok(has), Ok(may)) if has >= may)
+    matches!((has, may), (Ok(has), Ok(may)) if has >= soft(may))
 }
 
 pub(crate) fn pragma(db: &Connection, name: &str) -> rusqlite::Result<u64> {

@@ -23,8 +23,12 @@ use crate::schema::{self, Unfit, Which};
 
 /// Held by every process that has the store open, and alone by whoever replaces its files.
 pub(crate) const LOCK: &str = "store.lock";
-/// Held while a file is opened or put aside, so that two processes do not do that at a time.
-const MEND_LOCK: &str = "store.mend.lock";
+/// After a file's name: held while it is opened or put aside, so that two processes do not do that at a time.
+const ALONE: &str = ".lock";
+/// After the name of a file that was damaged, before its number.
+pub(crate) const ASIDE: &str = ".damaged-";
+/// After the name of a file that a backup has replaced, before its number.
+pub(crate) const REPLACED: &str = ".replaced-";
 /// Files that were put aside, at most. That many mean that something is wrong which another file will not mend.
 pub(crate) const ASIDE_MAX: usize = 5;
 /// SQLite's page.
@@ -212,7 +216,7 @@ impl Shelf {
             Err(fs::TryLockError::WouldBlock) => return Err(OpenError::Replaced),
             Err(fs::TryLockError::Error(error)) => return Err(OpenError::Io("its directory cannot be locked", error)),
         }
-        let _alone = self.alone(directory)?;
+        let _alone = self.alone()?;
         // Only a new file is opened here, see above.
         match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&self.path) {
             Ok(file) => {
@@ -255,19 +259,18 @@ impl Shelf {
         Ok(Opened { db, identity, is_new, _lock: lock })
     }
 
-    /// Waits until no other process opens a file here or puts one aside.
-    fn alone(&self, directory: &Path) -> Result<File, OpenError> {
-        let lock =
-            lock_file(&directory.join(MEND_LOCK)).map_err(|e| OpenError::Io("its directory cannot be written", e))?;
-        let until = self.clock.now() + self.busy;
-        loop {
+    /// Waits until no other process opens the file or puts it aside.
+    fn alone(&self) -> Result<File, OpenError> {
+        let path = beside(&self.path, ALONE);
+        let lock = lock_file(&path).map_err(|e| OpenError::Io("its directory cannot be written", e))?;
+        for _ in 0..=self.busy.as_millis() / LOOK_EVERY.as_millis() {
             match lock.try_lock() {
                 Ok(()) => return Ok(lock),
-                Err(fs::TryLockError::WouldBlock) if self.clock.now() < until => std::thread::sleep(LOOK_EVERY),
-                Err(fs::TryLockError::WouldBlock) => return Err(OpenError::Replaced),
-                Err(fs::TryLockError::Error(e)) => return Err(OpenError::Io("its directory cannot be locked", e)),
+                Err(fs::TryLockError::WouldBlock) => std::thread::sleep(LOOK_EVERY),
+                Err(fs::TryLockError::Error(e)) => return Err(OpenError::Io("it cannot be locked", e)),
             }
         }
+        Err(OpenError::Replaced)
     }
 
     /// Opens the file for reading, if it is one that this version can read.
@@ -291,12 +294,12 @@ impl Shelf {
     /// Puts a damaged file aside, unless somebody else has done so. Its new name.
     pub(crate) fn put_aside(&self, identity: Option<Identity>) -> io::Result<Option<PathBuf>> {
         let directory = self.path.parent().unwrap_or(Path::new("."));
-        let _alone = self.alone(directory).map_err(io::Error::other)?;
+        let _alone = self.alone().map_err(io::Error::other)?;
         if identity.is_some() && self.identity() != identity {
             return Ok(None);
         }
         let aside = (1..=ASIDE_MAX)
-            .map(|n| beside(&self.path, &format!(".damaged-{n}")))
+            .map(|n| beside(&self.path, &format!("{ASIDE}{n}")))
             .find(|path| fs::symlink_metadata(path).is_err())
             .ok_or_else(|| io::Error::other(format!("{ASIDE_MAX} damaged files were put aside already")))?;
         // The log first: a new file must not meet an old log.

@@ -150,7 +150,7 @@ impl Writer {
         }
     }
 
-    /// Whether the file has as many pages as it may have.
+    /// Whether a write that had no room met the cap.
     pub(crate) fn is_at_cap(&self) -> bool {
         self.opened.as_ref().is_some_and(|opened| room::is_at_cap(&opened.db))
     }

@@ -184,6 +184,18 @@ pub struct Keeping {
     pub series_max: u64,
 }
 
+impl Keeping {
+    /// The store in `directory`.
+    pub fn store(self, directory: &std::path::Path) -> store::StoreConfig {
+        store::StoreConfig {
+            journal_cap: kernel::ByteSize::from_bytes(self.journal_max),
+            journal_keep: self.journal_retention,
+            series_cap: kernel::ByteSize::from_bytes(self.series_max),
+            ..store::StoreConfig::new(directory.to_owned())
+        }
+    }
+}
+
 fn trace(context: &Context<'_>) -> TracePlan {
     let trace = &context.config.trace;
     let one_in = if trace.sample > 0.0 { (1.0 / trace.sample).round() as u64 } else { 0 };
