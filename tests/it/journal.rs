@@ -74,7 +74,10 @@ fn what_happened_to_a_node_is_told_by_its_commands() {
     assert_eq!(tell(&node, &["endpoint", "drain", "shop", &one, "--reason", "a new disk"]).code, Some(0));
     let drained = await_kind(&node, "endpoint.drained");
     assert_eq!(drained["sentence"], format!("loopback drained {one} of shop: a new disk"));
-    assert_eq!((&drained["service"], &drained["endpoint"], &drained["actor"]), (&json!("shop"), &json!(one), &json!("loopback")));
+    assert_eq!(
+        (&drained["service"], &drained["endpoint"], &drained["actor"]),
+        (&json!("shop"), &json!(one), &json!("loopback"))
+    );
 
     let all = records(&node, &[]);
     // The newest first, as the API has it; places rise by one record after another.
@@ -91,13 +94,16 @@ fn what_happened_to_a_node_is_told_by_its_commands() {
     assert_eq!(records(&node, &["--until", "1h"]), [Value::Null; 0]);
 
     // For people: the newest last, aligned.
-    let text = tell(&node, &["journal", "--since", "1h", "--kind", "node.started", "--kind", "endpoint.drained"]).stdout;
+    let text =
+        tell(&node, &["journal", "--since", "1h", "--kind", "node.started", "--kind", "endpoint.drained"]).stdout;
     let lines: Vec<_> = text.lines().collect();
     assert_eq!(lines.len(), 2, "{text}");
     assert!(lines[0].contains("  info   Evenkeel ") && lines[1].ends_with("of shop: a new disk"), "{text}");
     assert_eq!(lines[0].as_bytes()[10], b' ', "{text}");
     // Each event counts, whether or not it is kept by now.
-    assert!(ask(node.console(), "GET /metrics").text().contains("evenkeel_events_total{kind=\"endpoint.drained\"} 1\n"));
+    assert!(
+        ask(node.console(), "GET /metrics").text().contains("evenkeel_events_total{kind=\"endpoint.drained\"} 1\n")
+    );
 }
 
 /// A command that goes on, and its lines.
@@ -151,7 +157,8 @@ fn who_follows_misses_nothing_and_reads_nothing_twice_through_a_restart() {
     // The same address for each process: it is taken until the first one has it.
     let (taken, admin) = taken_port();
     drop(taken);
-    let config = shop.config.text().replace("[admin]\nlisten = \"127.0.0.1:0\"", &format!("[admin]\nlisten = \"{admin}\""));
+    let config =
+        shop.config.text().replace("[admin]\nlisten = \"127.0.0.1:0\"", &format!("[admin]\nlisten = \"{admin}\""));
     let node = Binary::up(&config).unwrap();
     await_kind(&node, "node.started");
     let following = Following::new(&format!("http://{admin}"), &[]);
@@ -164,17 +171,11 @@ fn who_follows_misses_nothing_and_reads_nothing_twice_through_a_restart() {
     tell(&node, &["endpoint", "resume", "shop", &one]);
     read.extend(following.until("endpoint.resumed"));
     let told = kinds(&read);
-    let told: Vec<_> = told.into_iter().filter(|kind| kind.starts_with("node.") || kind.starts_with("endpoint.")).collect();
+    let told: Vec<_> =
+        told.into_iter().filter(|kind| kind.starts_with("node.") || kind.starts_with("endpoint.")).collect();
     assert_eq!(
         told,
-        [
-            "node.started",
-            "endpoint.drained",
-            "node.stopping",
-            "node.stopped",
-            "node.started",
-            "endpoint.resumed"
-        ]
+        ["node.started", "endpoint.drained", "node.stopping", "node.stopped", "node.started", "endpoint.resumed"]
     );
     let keys: std::collections::HashSet<_> =
         read.iter().map(|r| (r["boot"].to_string(), r["number"].as_u64())).collect();
@@ -208,10 +209,7 @@ fn a_pipeline_tells_of_a_deployment_with_its_token() {
     let shop = Shop::new();
     let token = new_token("ci", &["deploys:write"]);
     let secret = "It's a secret to everybody";
-    let more = format!(
-        "[api]\nlisten = \"127.0.0.1:0\"\n{}[deploys]\ngithub_secret = \"{secret}\"",
-        token.stanza
-    );
+    let more = format!("[api]\nlisten = \"127.0.0.1:0\"\n{}[deploys]\ngithub_secret = \"{secret}\"", token.stanza);
     let node = shop.config.clone().with(&more).up();
     let body = "{\"service\": \"shop\", \"version\": \"4.2\"}";
     let head = format!("POST /v1/deploys\nContent-Type: application/json\nAuthorization: Bearer {}", token.text);

@@ -26,3 +26,4 @@ mod service_manager;
 mod stopping;
 mod support;
 mod traffic;
+mod unseen;
