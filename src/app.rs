@@ -17,7 +17,7 @@ mod node;
 mod reloading;
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -27,6 +27,7 @@ use kernel::journal::{Boot, Journal, JournalReader};
 use kernel::trace::{TraceLine, Why};
 use kernel::{Clock, DrainTrigger, Entropy, Finding, Moment, Severity};
 use observe::{Process, Registry};
+use store::Store;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
@@ -39,9 +40,12 @@ use crate::handover::asking::{self, AskError};
 use crate::handover::giving::Giving;
 use crate::listening::bind_all;
 use crate::operate::Operations;
-use crate::overrides::{FileStore, MemoryStore};
+use crate::overrides::MemoryStore;
 use crate::service_manager::ServiceManager;
 use reloading::{LastReload, Read, ReloadCells};
+
+/// How long the end waits for the disk.
+const STORE_CLOSE: Duration = Duration::from_secs(5);
 
 /// Where the configuration comes from.
 #[derive(Clone, Debug)]
@@ -101,6 +105,7 @@ struct Inner {
     gateway: Arc<Gateway>,
     operations: Arc<Operations>,
     journal: Journal,
+    store: Option<Arc<Store>>,
     discovery: Discovery,
     metrics: Registry,
     clock: Clock,
@@ -196,7 +201,6 @@ impl App {
         };
         let clock = Clock::real();
         let mut entropy = Entropy::from_os().map_err(|e| system("make random numbers")(std::io::Error::other(e)))?;
-        let journal = Journal::unkept(clock.clone(), Boot::new(&mut entropy));
         let (trigger, drain) = DrainTrigger::new();
         let taken = if take_over { asking::take_over(&compiled.store)? } else { None };
         let (asking, registered) = match taken {
@@ -219,7 +223,17 @@ impl App {
         let (admin_settings, api_settings) = settings_of(&compiled);
         let read = Read::of(&outcome, &compiled.files);
         let stopping = Stopping::of(&compiled);
-        let operations = Arc::new(open_operations(&source, &fixed.store, &clock, &journal));
+        let (journal, intake) = Journal::new(clock.clone(), Boot::new(&mut entropy));
+        let store = compiled.keeping.map(|keeping| {
+            let store = Store::open(keeping.store(&fixed.store), clock.clone(), journal.clone());
+            store.keep_journal(intake);
+            store
+        });
+        let decisions: Arc<dyn OverrideStore> = match &store {
+            Some(store) => store.ledger(),
+            None => Arc::new(MemoryStore),
+        };
+        let operations = Arc::new(Operations::open(decisions, clock.clone(), journal.clone()));
         let gateway = operations.put_in_force(&mut compiled.plan, |plan| {
             Gateway::start_closed(
                 plan.clone(),
@@ -234,6 +248,9 @@ impl App {
         let gateway = gateway.map_err(system("start the workers"))?;
         drop(listeners);
         let gateway = Arc::new(gateway);
+        if let Some(store) = &store {
+            store.keep_tallies(gateway.clone());
+        }
         let own = addresses.gateway.clone();
         let found = &compiled.discovery;
         let discovery = Discovery::start(found, gateway.clone(), own, clock.clone(), &drain, control.clone());
@@ -251,15 +268,21 @@ impl App {
         reloads.valid.set(1);
         let metrics = Registry::new()
             .with(gateway.clone())
+            .with(Arc::new(journal.clone()))
             .with(Arc::new(discovery.clone()))
             .with(reloads.clone())
             .with(operations.clone())
             .with(Arc::new(Process::of_self(env!("CARGO_PKG_VERSION"))));
+        let metrics = match &store {
+            Some(store) => metrics.with(store.clone()),
+            None => metrics,
+        };
         let inner = Arc::new(Inner {
             source,
             gateway,
             operations,
             journal,
+            store,
             discovery,
             metrics,
             started: clock.now(),
@@ -340,23 +363,6 @@ impl App {
     }
 }
 
-/// Operators' decisions, from where they are kept. Blocks.
-fn open_operations(source: &Source, directory: &Path, clock: &Clock, journal: &Journal) -> Operations {
-    let (store, obstacle): (Box<dyn OverrideStore>, _) = match source {
-        Source::File(_) => {
-            let store = FileStore::new(directory.to_owned());
-            let obstacle = store.obstacle();
-            (Box::new(store), obstacle)
-        }
-        Source::Text(_) => (Box::new(MemoryStore), None),
-    };
-    let operations = Operations::open(store, clock.clone(), journal.clone());
-    if let Some(obstacle) = obstacle {
-        operations.warn_of(&obstacle);
-    }
-    operations
-}
-
 /// Reads and compiles. Blocks.
 fn read(source: &Source) -> Outcome {
     match source {
@@ -378,7 +384,7 @@ fn settings_of(compiled: &Compiled) -> (AdminSettings, ApiSettings) {
         require_token: !compiled.admin.address.ip().is_loopback(),
         tokens: compiled.tokens.clone(),
     };
-    (admin, ApiSettings { tokens: compiled.tokens.clone() })
+    (admin, ApiSettings { tokens: compiled.tokens.clone(), github_secret: compiled.github_secret.clone() })
 }
 
 impl Fixed {
@@ -409,7 +415,11 @@ impl Fixed {
 impl Inner {
     /// What was told is kept, as far as that can be had in a moment.
     async fn close(&self) {
-        self.journal.close();
+        let Some(store) = self.store.clone() else { return };
+        let closed = tokio::task::spawn_blocking(move || store.close(STORE_CLOSE)).await;
+        if !closed.unwrap_or(false) {
+            tracing::warn!("the store could not be written to its end: see the journal for why");
+        }
     }
 
     fn stopping(&self) -> Stopping {

@@ -92,7 +92,7 @@ fn fit(listening: &Listening, sockets: &[Held]) -> Option<usize> {
         held.name == listening.name && !held.kept && wanted.port() == 0 && held.address.ip() == wanted.ip()
     };
     let tests: [&dyn Fn(&Held) -> bool; 3] = [&by_address, &by_name, &any_port];
-    tests.iter().find_map(|test| sockets.iter().position(|held| test(held)))
+    tests.iter().find_map(|test| sockets.iter().position(test))
 }
 
 fn bind(listening: &Listening) -> std::io::Result<Held> {

@@ -10,7 +10,7 @@
 //! A decision about a name that the configuration does not have (any more) waits for the name to return, and goes when it
 //! is taken back.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use console::view::{Acted, ActionError, EndpointAction, Order, ServiceAction};
@@ -54,7 +54,7 @@ impl Plane for Gateway {
 /// Operators' decisions of a node.
 #[derive(Debug)]
 pub(crate) struct Operations {
-    store: Box<dyn OverrideStore>,
+    store: Arc<dyn OverrideStore>,
     journal: Journal,
     clock: Clock,
     /// Held from the look at what is in force to the end of an action or a reload; a disk may be waited for under it.
@@ -80,7 +80,7 @@ struct Known(ServiceView);
 impl Operations {
     /// Reads what `store` has kept; what cannot be read is said, and the node starts without it.
     /// What operators do is told to `journal`.
-    pub(crate) fn open(store: Box<dyn OverrideStore>, clock: Clock, journal: Journal) -> Operations {
+    pub(crate) fn open(store: Arc<dyn OverrideStore>, clock: Clock, journal: Journal) -> Operations {
         let mut state = State::default();
         match store.load() {
             Ok(loaded) => (state.set, state.damage) = (loaded.set, loaded.damage),
@@ -117,17 +117,6 @@ impl Operations {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What nothing was decided about is told apart from what was: `obstacle` says why decisions could not be kept.
-    pub(crate) fn warn_of(&self, obstacle: &std::io::Error) {
-        let why = format!("cannot write {}: {}", self.store.place(), crate::config::plain(obstacle));
-        tracing::warn!(
-            id = OVERRIDES_NOT_KEPT.id,
-            remedy = OVERRIDES_NOT_KEPT.remedy,
-            "{why}; what operators decide will not survive a restart"
-        );
-        self.state().not_kept.get_or_insert(why);
     }
 
     /// Puts a plan in force with what was decided; no decision comes between.

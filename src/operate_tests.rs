@@ -6,7 +6,7 @@ use gateway::inspect::{EndpointView, TrafficView};
 use kernel::overrides::Loaded;
 
 use super::*;
-use crate::overrides::{FileStore, MemoryStore};
+use crate::overrides::MemoryStore;
 
 /// Two tiers: a:1 and b:1 in the first, c:1 in the second.
 #[derive(Debug)]
@@ -87,8 +87,27 @@ fn clock() -> Clock {
     Clock::manual(SystemTime::UNIX_EPOCH + Duration::from_secs(1_764_000_000))
 }
 
+/// What a process keeps there. The store goes with it.
+struct Kept {
+    operations: Operations,
+    _store: Arc<store::Store>,
+}
+
+impl std::ops::Deref for Kept {
+    type Target = Operations;
+    fn deref(&self) -> &Operations {
+        &self.operations
+    }
+}
+
+fn kept(directory: &std::path::Path, clock: Clock) -> Kept {
+    let config = store::StoreConfig::new(directory.to_owned());
+    let store = store::Store::open(config, Clock::real(), journal());
+    Kept { operations: Operations::open(store.ledger(), clock, journal()), _store: store }
+}
+
 fn in_memory() -> Operations {
-    Operations::open(Box::new(MemoryStore), clock(), journal())
+    Operations::open(Arc::new(MemoryStore), clock(), journal())
 }
 
 use EndpointAction::{Down, Drain, Resume};
@@ -96,7 +115,7 @@ use EndpointAction::{Down, Drain, Resume};
 #[test]
 fn an_endpoint_is_drained_taken_down_and_resumed() {
     let directory = tempfile::tempdir().unwrap();
-    let open = |clock| Operations::open(Box::new(FileStore::new(directory.path().join("data"))), clock, journal());
+    let open = |clock| kept(&directory.path().join("data"), clock);
     let (fleet, time) = (Fleet::with(|shop| shop.endpoints[0].traffic.in_flight = 2), clock());
     let operations = open(time.clone());
     let done = operations.endpoint_action(&fleet, ("shop", "a:1"), Drain, &order("a new disk")).unwrap();
@@ -193,7 +212,7 @@ fn a_service_fails_over_and_back() {
 #[test]
 fn a_decision_waits_for_a_name_that_is_gone_and_goes_when_it_is_taken_back() {
     let directory = tempfile::tempdir().unwrap();
-    let open = || Operations::open(Box::new(FileStore::new(directory.path().to_path_buf())), clock(), journal());
+    let open = || kept(directory.path(), clock());
     let fleet = Fleet::new();
     let operations = open();
     operations.endpoint_action(&fleet, ("shop", "a:1"), Drain, &order("x")).unwrap();
@@ -211,7 +230,7 @@ fn a_decision_waits_for_a_name_that_is_gone_and_goes_when_it_is_taken_back() {
 
 #[test]
 fn what_cannot_be_kept_is_in_force_and_said_everywhere() {
-    let (fleet, operations) = (Fleet::new(), Operations::open(Box::new(Failing), clock(), journal()));
+    let (fleet, operations) = (Fleet::new(), Operations::open(Arc::new(Failing), clock(), journal()));
     assert_eq!(operations.notices(), [""; 0], "nothing is lost yet");
     let done = operations.endpoint_action(&fleet, ("shop", "a:1"), Drain, &order("x")).unwrap();
     assert!(!done.kept && done.message.contains("A restart will forget this: cannot keep it in the disk"), "{done:?}");

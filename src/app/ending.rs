@@ -15,10 +15,10 @@ fn pid() -> u64 {
 }
 
 impl App {
-    /// Ends in order, because of `why`: announces it, keeps serving for `delay`, then drains for at most the configured
-    /// time. True if nothing had to be cut.
+    /// Ends in order, because of `why`: announces it, keeps serving for `delay`, or until somebody takes over, then drains
+    /// for at most the configured time. True if nothing had to be cut.
     pub async fn stop(&self, delay: Duration, why: &str) -> bool {
-        let drain = self.trigger.subscribe();
+        let mut drain = self.trigger.subscribe();
         self.inner.journal.tell(Event::NodeStopping { pid: pid(), reason: why.to_owned() });
         if drain.is_handed_over() {
             self.trigger.hurry();
@@ -27,7 +27,10 @@ impl App {
         self.inner.manager.stopping("Stopping: requests in flight are finished.");
         self.trigger.advance(DrainPhase::Announced);
         tracing::info!(?delay, "stopping: readiness fails, everything is still served");
-        tokio::time::sleep(delay).await;
+        tokio::select! {
+            () = tokio::time::sleep(delay) => {}
+            () = drain.handed_over() => {}
+        }
         self.giving.close();
         self.trigger.advance(DrainPhase::Draining);
         let timeout = self.inner.stopping().timeout;

@@ -21,6 +21,9 @@ use crate::service_manager::watchdog;
 /// How often it is looked whether DNS has answered.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
+/// A worker that has not come round for so long does not turn: it does so each second, and may be late on a busy machine.
+const ROUND: Duration = Duration::from_secs(3);
+
 /// What waits to enter.
 #[derive(Debug)]
 pub(super) struct Waiting {
@@ -64,7 +67,9 @@ impl App {
         }
         if let Source::File(path) = &self.inner.source {
             self.control.spawn(watch(self.inner.clone(), path.clone(), self.trigger.subscribe()));
-            self.control.spawn(self.giving.clone().listen(in_place));
+            if let Some(listener) = self.giving.open(in_place) {
+                self.control.spawn(self.giving.clone().listen(listener));
+            }
         }
         Ok(())
     }
@@ -133,12 +138,13 @@ impl super::Inner {
     /// control plane, and each worker has come round to its upkeep within the interval. While a node drains its workers
     /// end one by one, and the control plane alone counts.
     async fn prove_life(self: std::sync::Arc<Self>, interval: Duration, drain: Drain) {
+        let longest = interval.max(ROUND);
         let mut beats = tokio::time::interval(interval / 2);
         beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             beats.tick().await;
             match self.gateway.silence() {
-                Some(silence) if silence < interval => self.manager.alive(),
+                Some(silence) if silence < longest => self.manager.alive(),
                 _ if drain.phase() >= DrainPhase::Draining => self.manager.alive(),
                 silence => tracing::error!(?silence, "a worker does not turn; the service manager is told nothing"),
             }

@@ -78,7 +78,10 @@ impl Node for Inner {
     }
 
     fn journal(&self) -> Arc<dyn JournalReader> {
-        Arc::new(self.journal.clone())
+        match &self.store {
+            Some(store) => store.journal(),
+            None => Arc::new(self.journal.clone()),
+        }
     }
 
     fn journal_changes(&self) -> tokio::sync::watch::Receiver<u64> {
@@ -86,7 +89,10 @@ impl Node for Inner {
     }
 
     fn tallies(&self) -> Arc<dyn TallyReader> {
-        Arc::new(NoTallies)
+        match &self.store {
+            Some(store) => store.tallies(),
+            None => Arc::new(NoTallies),
+        }
     }
 
     fn why(&self, id: &str) -> Why {
@@ -98,7 +104,7 @@ impl Node for Inner {
     }
 
     fn store(&self) -> Vec<FileHealth> {
-        Vec::new()
+        self.store.as_ref().map_or_else(Vec::new, |store| store.health())
     }
 
     fn deploy(&self, mark: &DeployMark) -> Result<Acted, ActionError> {

@@ -79,7 +79,6 @@ impl kernel::metrics::Collect for ReloadCells {
 struct Applied {
     message: String,
     changes: Vec<String>,
-    held_back: Vec<&'static str>,
 }
 
 /// Takes over what is written to the file, or to a file that it names, once it has changed.
@@ -154,13 +153,13 @@ impl Inner {
     }
 
     fn tell_applied(&self, applied: Applied) -> String {
-        let Applied { message, changes, held_back } = applied;
+        let Applied { message, changes } = applied;
         let changes = match changes.is_empty() {
             true => "nothing in its text; the files that it names were read again".to_owned(),
             false => changes.join("; "),
         };
-        let held_back = held_back.join(", ");
-        self.journal.tell(Event::ConfigApplied { config: self.source.name(), changes, held_back });
+        let event = Event::ConfigApplied { config: self.source.name(), outcome: message.clone(), changes };
+        self.journal.tell(event);
         message
     }
 
@@ -211,6 +210,6 @@ impl Inner {
         let mut in_force = self.in_force.lock().unwrap_or_else(PoisonError::into_inner);
         let changes = config::diff::changes(&in_force, outcome.source.text());
         outcome.source.text().clone_into(&mut in_force);
-        Ok(Applied { message, changes, held_back: kept })
+        Ok(Applied { message, changes })
     }
 }

@@ -6,6 +6,7 @@ pub mod check;
 pub mod demo;
 pub mod endpoint;
 pub mod explain;
+pub mod ready;
 pub mod reference;
 pub mod remote;
 pub mod schema;
@@ -31,6 +32,7 @@ enum Command {
     Up(up::UpArgs),
     Check(check::CheckArgs),
     Explain(explain::ExplainArgs),
+    Ready(ready::ReadyArgs),
     Endpoint(endpoint::EndpointArgs),
     Service(service::ServiceArgs),
     Token(token::TokenArgs),
@@ -46,6 +48,7 @@ pub fn main() -> ExitCode {
         Command::Up(args) => up::run(&args),
         Command::Check(args) => ended(check::run(&args)),
         Command::Explain(args) => ended(explain::run(&args)),
+        Command::Ready(args) => ended(ready::run(&args)),
         Command::Endpoint(args) => ended(endpoint::run(&args)),
         Command::Service(args) => ended(service::run(&args)),
         Command::Token(args) => ended(token::run(&args)),

@@ -122,6 +122,15 @@ impl Remote {
         Ok(answer.body)
     }
 
+    /// Whether the node is to be sent requests, and what it says about that. Needs no token.
+    pub(super) fn readiness(&self) -> anyhow::Result<(bool, String)> {
+        let answer = self.run(self.call(Method::GET, "/readyz", None, None))?;
+        match (answer.status, answer.body.as_str()) {
+            (status @ (200 | 503), Some(text)) => Ok((status == 200, console::words::tame(text.trim_end()))),
+            _ => bail!("{}", self.refusal(&answer)),
+        }
+    }
+
     /// Has the node act, says what came of it, and gives the exit code that this deserves.
     pub(super) fn act(&self, path: &str, body: &Value, json: bool) -> anyhow::Result<ExitCode> {
         let answer = self.run(async {
@@ -218,7 +227,9 @@ impl Remote {
         let status = response.status().as_u16();
         let read = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;
         let read = read.map_err(|error| anyhow::anyhow!("the answer of {authority} broke off: {error}"))?;
-        let body = serde_json::from_slice(&read.to_bytes()).unwrap_or(Value::Null);
+        let bytes = read.to_bytes();
+        let body = serde_json::from_slice(&bytes);
+        let body = body.unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&bytes).into_owned()));
         Ok(Answer { status, body })
     }
 }

@@ -29,7 +29,7 @@ struct NewArgs {
     /// What logs call whoever presents it
     #[arg(value_parser = Name::parse)]
     name: Name,
-    /// What it may do: operator, services:read, register:SERVICE or register:*; repeat it for more
+    /// What it may do: operator, services:read, deploys:write, register:SERVICE or register:*; repeat it for more
     #[arg(long = "scope", value_name = "SCOPE", required = true, value_parser = Scope::parse)]
     scopes: Vec<Scope>,
 }
@@ -87,7 +87,7 @@ mod tests {
 
     #[test]
     fn scopes_are_those_of_the_configuration() {
-        for name in ["operator", "services:read", "register:shop", "register:*"] {
+        for name in ["operator", "services:read", "deploys:write", "register:shop", "register:*"] {
             let scope: Scope = serde_json::from_value(name.into()).unwrap();
             assert_eq!((scope.to_string().as_str(), Scope::parse(name)), (name, Ok(scope)));
         }

@@ -147,3 +147,63 @@ impl Asking {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::handover::wire;
+    use std::os::fd::AsFd as _;
+    use tokio::net::UnixListener;
+
+    /// A node that hands `listener` over as `names`, and answers a process that is ready with `last`.
+    async fn old(place: UnixListener, listener: TcpListener, names: &[&str], last: Option<FromOld>) -> Option<FromNew> {
+        let (mut stream, _) = place.accept().await.unwrap();
+        let _asked = wire::receive::<FromNew>(&mut stream).await.unwrap().unwrap();
+        let sockets = names.iter().map(|name| Named { name: (*name).to_owned(), kept: false }).collect();
+        let release = "0".to_owned();
+        let all = FromOld::Listeners { version: VERSION, pid: 1, release, sockets, registered: Vec::new() };
+        wire::send(&mut stream, &all, &[listener.as_fd()]).await.unwrap();
+        let ready = wire::receive::<FromNew>(&mut stream).await.unwrap();
+        if let Some(last) = last {
+            wire::send(&mut stream, &last, &[]).await.unwrap();
+        }
+        ready
+    }
+
+    async fn ask(names: &'static [&'static str], last: Option<FromOld>) -> (Result<(), AskError>, Option<FromNew>) {
+        let directory = tempfile::tempdir().unwrap();
+        let place = UnixListener::bind(directory.path().join(SOCKET)).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let old = tokio::spawn(old(place, listener, names, last));
+        let asking = tokio::task::spawn_blocking(move || {
+            let taken = take_over(directory.path())?.unwrap();
+            assert_eq!(taken.sockets[0].address, address);
+            taken.asking.ready(vec![address])
+        });
+        (asking.await.unwrap(), old.await.unwrap())
+    }
+
+    #[tokio::test]
+    async fn it_serves_when_the_old_one_is_done_or_gone() {
+        for last in [Some(FromOld::Done), None] {
+            let (outcome, ready) = ask(&["gateway"], last).await;
+            assert!(outcome.is_ok(), "{outcome:?}");
+            assert!(matches!(ready, Some(FromNew::Ready { keeps }) if keeps.len() == 1));
+        }
+    }
+
+    #[tokio::test]
+    async fn it_does_not_serve_when_the_old_one_goes_on() {
+        let refused = FromOld::Refused { why: "too late".to_owned() };
+        let (outcome, _) = ask(&["gateway"], Some(refused)).await;
+        assert!(matches!(&outcome, Err(AskError::Refused(why)) if why == "too late"), "{outcome:?}");
+    }
+
+    #[tokio::test]
+    async fn sockets_that_are_not_those_announced_are_not_used() {
+        let (outcome, ready) = ask(&["gateway", "admin"], None).await;
+        assert!(matches!(outcome, Err(AskError::Io(_))), "{outcome:?}");
+        assert!(ready.is_none(), "the old one hears nothing but the end");
+    }
+}

@@ -47,7 +47,7 @@ pub struct Giving {
 }
 
 impl Giving {
-    /// Nothing is handed over before [`Giving::listen`]. `doors` begins with the gateway's listeners, in its order.
+    /// Nothing is handed over before [`Giving::open`]. `doors` begins with the gateway's listeners, in its order.
     pub fn new(
         directory: PathBuf,
         doors: Vec<Held>,
@@ -97,17 +97,21 @@ impl Giving {
         }
     }
 
-    /// Waits at the socket until a stop begins or somebody has taken over. `in_place`: whoever waits there now is the one
-    /// whose place this process took.
-    pub async fn listen(self: Arc<Self>, in_place: bool) {
-        let listener = match self.bind(in_place) {
-            Ok(listener) => listener,
+    /// Takes the place in the directory, so that whoever comes from now on is heard; `None`: it cannot be had, which is
+    /// said. `in_place`: whoever is there now is the one whose place this process took. A few calls to the file system.
+    pub fn open(&self, in_place: bool) -> Option<UnixListener> {
+        match self.bind(in_place) {
+            Ok(listener) => Some(listener),
             Err(error) => {
                 let place = self.directory.join(SOCKET).display().to_string();
                 tracing::warn!(%error, place, "no other process can take over from this one");
-                return;
+                None
             }
-        };
+        }
+    }
+
+    /// Answers whoever comes until a stop begins or somebody has taken over.
+    pub async fn listen(self: Arc<Self>, listener: UnixListener) {
         let mut drain = self.trigger.subscribe();
         let callers = Arc::new(Semaphore::new(CALLERS));
         loop {
@@ -231,8 +235,8 @@ impl Giving {
         self.mark(keeps);
         // From here on the service manager hears of the next process only.
         self.manager.be_silent();
-        // If a stop has begun it goes on as it is; what the next process keeps is left to it all the same.
-        let _patiently = self.trigger.hand_over();
+        // If a drain has begun it goes on as it is; what the next process keeps is left to it all the same.
+        let _moved = self.trigger.hand_over();
         self.close();
         told::done(pid);
         if let Err(error) = wire::send(stream, &FromOld::Done, &[]).await {

@@ -37,7 +37,7 @@ impl Shop {
     }
 
     fn file(&self) -> std::path::PathBuf {
-        self.store.path().join("data/overrides.json")
+        self.store.path().join("data/ledger.db")
     }
 }
 
@@ -234,17 +234,18 @@ fn a_damaged_file_is_put_aside_and_said_and_the_node_goes_on() {
     let (one, node) = (shop.name(0), shop.config.up());
     drain_over_http(&node, &one);
     kill(node);
-    let whole = std::fs::read(shop.file()).unwrap();
-    // As a write that was not atomic would have left it; and the remains of one that was.
-    replace(&shop.file(), &whole[..whole.len() / 2]);
-    replace(&shop.file().with_file_name("overrides.json.tmp"), &whole[..9]);
+    // Whatever did that: nothing of it is a database any more.
+    for name in ["ledger.db-wal", "ledger.db-shm"] {
+        let _gone = std::fs::remove_file(shop.file().with_file_name(name)).is_ok();
+    }
+    replace(&shop.file(), b"this is no database");
     let node = shop.config.up();
     node.wait_log("damaged-overrides", SOON).unwrap();
     assert_eq!(answers(&node), ["one", "two"]);
     assert!(notices(&node).contains("What operators had decided was lost at the start"), "{}", notices(&node));
     assert_eq!(Metrics::of(&node).get("evenkeel_operator_overrides_damaged"), Some(1.0));
-    let aside = std::fs::read(shop.file().with_file_name("overrides.json.corrupt")).unwrap();
-    assert_eq!(aside, whole[..whole.len() / 2]);
+    let aside = std::fs::read(shop.file().with_file_name("ledger.db.damaged-1")).unwrap();
+    assert_eq!(aside, b"this is no database");
     // What is decided from now on is kept.
     assert_eq!(drain_over_http(&node, &one)["kept"], true);
     kill(node);

@@ -3,46 +3,51 @@
 //! | path | who | what |
 //! | --- | --- | --- |
 //! | `GET /livez`, `/readyz` | anyone who can connect | whether it runs; whether it takes new work (503 with the reason) |
+//! | `GET /assets/…` | anyone who can connect | style, script and icon of the pages |
 //! | `GET /` | operator | the state: a page, JSON or text, by `Accept` |
+//! | `GET /services/{service}`, `/routes/{route}` | operator | one of them over a range of time, by `Accept` |
+//! | `GET /journal`, `/why`, `/why/{id}` | operator | what happened; what was done with a request, by `Accept` |
+//! | `GET /live` | operator | the parts of a page that change, as server-sent events |
 //! | `GET /v1/status` | operator | the same as JSON |
 //! | `GET /metrics` | operator | Prometheus text or OpenMetrics, by `Accept` |
 //! | `GET /v1/csrf` | operator | the token that changes need |
 //! | `POST /v1/reload` | operator | reads the configuration again |
-//! | `GET /services/{service}` | operator | one service, with what can be done about it, by `Accept` |
 //! | `POST /v1/services/…` | operator | drains endpoints, switches tiers; see `actions` |
+//! | `GET /v1/journal`, `/v1/journal/follow` | operator | what changed, as it is kept, and as it comes; see `query`, `follow` |
+//! | `GET /v1/why/{id}`, `/v1/traces` | operator | what was done with a request, and of which that is known |
+//! | `GET /v1/tallies` | operator | exact counts by period |
+//! | `POST /v1/deploys` | operator | something was deployed; see `deploys` |
 //!
 //! On loopback whoever can connect is an operator, and the Host check keeps web pages out. Beyond loopback
 //! ([`AdminSettings::require_token`]) an operator is who presents a token with the scope `operator`; the Host check is
 //! then off, because a page at another name has no token to send.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, RawQuery, Request, State};
+use axum::body::Bytes;
+use axum::extract::{RawQuery, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, Method, StatusCode};
-use kernel::{Drain, DrainPhase};
+use kernel::{Drain, DrainPhase, Moment};
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
 use crate::accept::{Shape, accept_text, shape};
-use crate::actions;
+use crate::facts::spark::Sparks;
 use crate::guard::{self, Csrf};
-use crate::page;
-use crate::plain;
 use crate::problem::{Problem, ProblemCode};
 use crate::serve::{self, Limits};
-use crate::service_page;
 use crate::token::{OPERATOR, TokenStore};
-use crate::view::{ActionError, Node, Readiness};
+use crate::view::{Node, Readiness};
 use crate::vitals::Vitals;
+use crate::{actions, assets, deploys, follow, handlers, journal_api, live, tallies_api, why_api};
 
 /// Basic first: a browser then asks for a password, which is the token.
 const CHALLENGES: [&str; 2] = ["Basic realm=\"evenkeel\", charset=\"UTF-8\"", "Bearer realm=\"evenkeel\""];
@@ -69,6 +74,10 @@ struct Core {
     settings: ArcSwap<AdminSettings>,
     csrf: Csrf,
     reload_turn: Arc<Semaphore>,
+    followers: Arc<Semaphore>,
+    readers: Arc<Semaphore>,
+    /// What takes long to read and changes slowly, and when it was read.
+    sparks: Mutex<Option<(Moment, Sparks)>>,
     limits: Limits,
     stop: watch::Sender<bool>,
 }
@@ -91,6 +100,9 @@ impl AdminServer {
             settings: ArcSwap::from_pointee(settings),
             csrf: Csrf::generate()?,
             reload_turn: Arc::new(Semaphore::new(1)),
+            followers: Arc::new(Semaphore::new(follow::MAX_FOLLOWERS)),
+            readers: Arc::new(Semaphore::new(live::READERS_MAX)),
+            sparks: Mutex::default(),
             limits,
             stop: watch::Sender::new(false),
         };
@@ -125,17 +137,28 @@ impl fmt::Debug for AdminServer {
 fn router(shared: Shared) -> Router {
     let time = shared.core.limits.request;
     Router::new()
-        .route("/", get(home))
-        .route("/icon.svg", get(icon))
+        .route("/", get(handlers::home))
+        .route("/services/{service}", get(handlers::service))
+        .route("/routes/{route}", get(handlers::route))
+        .route("/journal", get(handlers::journal))
+        .route("/why", get(handlers::traces))
+        .route("/why/{id}", get(handlers::why))
+        .route("/live", get(live::live))
+        .route("/assets/{name}", get(assets::serve))
         .route("/metrics", get(metrics))
-        .route("/livez", get(live))
+        .route("/livez", get(alive))
         .route("/readyz", get(ready))
-        .route("/v1/status", get(status))
+        .route("/v1/status", get(handlers::status))
         .route("/v1/csrf", get(csrf))
         .route("/v1/reload", post(reload))
-        .route("/services/{service}", get(service))
         .route("/v1/services/{service}/{action}", post(actions::service))
         .route("/v1/services/{service}/endpoints/{endpoint}/{action}", post(actions::endpoint))
+        .route("/v1/journal", get(journal_api::read))
+        .route("/v1/journal/follow", get(follow::follow))
+        .route("/v1/why/{id}", get(why_api::why))
+        .route("/v1/traces", get(why_api::traces))
+        .route("/v1/tallies", get(tallies_api::read))
+        .route(deploys::PATH, post(deploy))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn_with_state(shared.clone(), admit))
@@ -145,7 +168,8 @@ fn router(shared: Shared) -> Router {
 
 /// Lets a request through if its caller may be here and, where it changes something, meant it.
 async fn admit(State(shared): State<Shared>, request: Request, next: Next) -> Response {
-    if matches!(request.uri().path(), "/livez" | "/readyz") {
+    let path = request.uri().path();
+    if matches!(path, "/livez" | "/readyz") || path.starts_with(assets::FOLDER) {
         return next.run(request).await;
     }
     match check(&shared.core, request).await {
@@ -185,8 +209,54 @@ impl Shared {
         self.core.vitals.node()
     }
 
-    fn readiness(&self) -> Readiness {
+    pub(crate) fn vitals(&self) -> &Vitals {
+        &self.core.vitals
+    }
+
+    pub(crate) fn limits(&self) -> Limits {
+        self.core.limits
+    }
+
+    /// Places for those who follow the journal.
+    pub(crate) fn followers(&self) -> Arc<Semaphore> {
+        Arc::clone(&self.core.followers)
+    }
+
+    pub(crate) fn readiness(&self) -> Readiness {
         readiness(&self.core.vitals, &self.drain)
+    }
+
+    /// The secret that forms carry.
+    pub(crate) fn csrf(&self) -> &str {
+        self.core.csrf.text()
+    }
+
+    pub(crate) fn drain(&self) -> Drain {
+        self.drain.clone()
+    }
+
+    /// Told when the server is to end before the drain is closed.
+    pub(crate) fn stop(&self) -> watch::Receiver<bool> {
+        self.core.stop.subscribe()
+    }
+
+    /// Places for readers of `/live`.
+    pub(crate) fn readers(&self) -> Arc<Semaphore> {
+        Arc::clone(&self.core.readers)
+    }
+
+    /// The sparks, read anew if they are too old. Two callers may read them at the same time; the later one counts.
+    pub(crate) fn sparks(&self, read: impl FnOnce() -> Sparks) -> Sparks {
+        let now = self.core.vitals.clock().now();
+        let lock = || self.core.sparks.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((at, sparks)) = lock().as_ref()
+            && now.since(*at) < handlers::SPARKS_FOR
+        {
+            return sparks.clone();
+        }
+        let sparks = read();
+        *lock() = Some((now, sparks.clone()));
+        sparks
     }
 }
 
@@ -205,52 +275,12 @@ pub(crate) fn probe(readiness: &Readiness) -> Response {
     }
 }
 
-async fn live() -> &'static str {
+async fn alive() -> &'static str {
     "alive\n"
 }
 
 async fn ready(State(shared): State<Shared>) -> Response {
     probe(&shared.readiness())
-}
-
-async fn home(State(shared): State<Shared>, RawQuery(query): RawQuery, headers: HeaderMap) -> Response {
-    let status = shared.core.vitals.status(shared.readiness());
-    match shape(&headers, Shape::Text) {
-        Shape::Html => {
-            let live = !query.is_some_and(|query| query.split('&').any(|pair| pair == "live=off"));
-            let text = page::home(&status, shared.core.csrf.text(), live);
-            typed("text/html; charset=utf-8", text)
-        }
-        Shape::Json => Json(status).into_response(),
-        Shape::Text => typed("text/plain; charset=utf-8", plain::home(&status)),
-    }
-}
-
-async fn service(
-    State(shared): State<Shared>,
-    name: Result<Path<String>, PathRejection>,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    let status = shared.core.vitals.status(shared.readiness());
-    // A name that is not UTF-8 is the name of no service.
-    let name = name.map(|Path(name)| name).unwrap_or_default();
-    let Some(service) = status.services.iter().find(|s| s.traffic.name == name) else {
-        let known: Vec<_> = status.services.iter().map(|s| s.traffic.name.clone()).collect();
-        return Err(ActionError::UnknownService { name, known }.into());
-    };
-    Ok(match shape(&headers, Shape::Text) {
-        Shape::Html => typed("text/html; charset=utf-8", service_page::page(&status, service, shared.core.csrf.text())),
-        Shape::Json => Json(service).into_response(),
-        Shape::Text => typed("text/plain; charset=utf-8", plain::service(service)),
-    })
-}
-
-async fn icon() -> Response {
-    typed("image/svg+xml", page::ICON.to_owned())
-}
-
-async fn status(State(shared): State<Shared>) -> Response {
-    Json(shared.core.vitals.status(shared.readiness())).into_response()
 }
 
 async fn metrics(State(shared): State<Shared>, headers: HeaderMap) -> Response {
@@ -260,6 +290,18 @@ async fn metrics(State(shared): State<Shared>, headers: HeaderMap) -> Response {
 
 async fn csrf(State(shared): State<Shared>) -> Response {
     Json(json!({ "token": shared.core.csrf.text() })).into_response()
+}
+
+/// The body was read when it was checked that the call was meant.
+async fn deploy(
+    State(shared): State<Shared>,
+    caller: axum::Extension<Caller>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Problem> {
+    let vitals = shared.vitals();
+    deploys::take(vitals.node(), vitals.deploys(), query.as_deref(), &headers, &body, &caller.0.0).await
 }
 
 async fn reload(State(shared): State<Shared>, caller: axum::Extension<Caller>, headers: HeaderMap) -> Response {

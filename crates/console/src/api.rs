@@ -7,16 +7,20 @@
 //! | `GET /v1/token` | any token | name and scopes of the token presented |
 //! | `GET /v1/services`, `/v1/services/{name}` | `services:read` | state of services and endpoints |
 //! | `PUT`, `DELETE /v1/services/{name}/endpoints/{ip:port}` | `register:NAME` | an endpoint is there, or leaves |
+//! | `POST /v1/deploys` | `deploys:write` | something was deployed; see `deploys` |
+//!
+//! Senders of webhooks cannot set `Authorization`: on `/v1/deploys` a token may come as `X-Gitlab-Token`, and a call that
+//! is signed with the secret that is shared with GitHub needs none.
 
 use std::fmt;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Path, RawQuery, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, put};
+use axum::routing::{get, post, put};
 use axum::{Extension, Json, Router};
 use http::StatusCode;
 use kernel::Drain;
@@ -25,11 +29,13 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::admin::{method_not_allowed, not_found, probe, readiness};
+use crate::assets;
+use crate::deploys::{self, WebhookSecret};
 use crate::guard;
 use crate::problem::{Problem, ProblemCode};
 use crate::registrar::{self, Registrar};
 use crate::serve::{self, Limits};
-use crate::token::{SERVICES_READ, Token, TokenStore};
+use crate::token::{self, DEPLOYS_WRITE, SERVICES_READ, Token, TokenStore};
 use crate::vitals::Vitals;
 use crate::words;
 
@@ -41,6 +47,8 @@ const CHALLENGES: [&str; 1] = ["Bearer realm=\"evenkeel\""];
 pub struct ApiSettings {
     /// Known tokens.
     pub tokens: TokenStore,
+    /// What GitHub signs its webhooks with.
+    pub github_secret: Option<WebhookSecret>,
 }
 
 /// The applications' server. Cheap to clone: one clone serves, others change its settings or stop it.
@@ -100,10 +108,12 @@ fn router(shared: Shared) -> Router {
     Router::new()
         .route("/livez", get(async || "alive\n"))
         .route("/readyz", get(ready))
+        .route("/assets/{name}", get(assets::serve))
         .route("/v1/token", get(token))
         .route("/v1/services", get(services))
         .route("/v1/services/{name}", get(service))
         .route("/v1/services/{name}/endpoints/{address}", put(register).delete(withdraw))
+        .route(deploys::PATH, post(deploy))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn_with_state(shared.clone(), admit))
@@ -113,7 +123,10 @@ fn router(shared: Shared) -> Router {
 
 /// Lets the probes through, and every caller with a known token; which scope is needed the handler knows.
 async fn admit(State(shared): State<Shared>, request: Request, next: Next) -> Response {
-    if matches!(request.uri().path(), "/livez" | "/readyz") {
+    let path = request.uri().path();
+    // A problem is shown to browsers as a page, which has a style. Who tells of a deployment may be known by the body: its
+    // handler looks.
+    if matches!(path, "/livez" | "/readyz" | deploys::PATH) || path.starts_with(assets::FOLDER) {
         return next.run(request).await;
     }
     let settings = shared.core.settings.load_full();
@@ -194,4 +207,31 @@ async fn withdraw(
     }
     tracing::info!(service, endpoint = %address, token = token.name, "endpoint left");
     Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+async fn deploy(
+    State(shared): State<Shared>,
+    RawQuery(query): RawQuery,
+    request: Request,
+) -> Result<Response, Problem> {
+    let (mut parts, body) = request.into_parts();
+    let settings = shared.core.settings.load_full();
+    token::take_gitlab(&mut parts.headers);
+    let is_signed = settings.github_secret.is_some() && parts.headers.contains_key(deploys::SIGNATURE);
+    // A caller who shows nothing has nothing read.
+    let caller = match is_signed {
+        true => None,
+        false => Some(guard::check_token(&parts, &settings.tokens, &CHALLENGES)?),
+    };
+    if let Some(token) = &caller {
+        guard::check_scope(token, DEPLOYS_WRITE)?;
+    }
+    let body = guard::read_body_of(body, deploys::MAX_BODY_BYTES, shared.core.limits.request).await?;
+    if is_signed && !settings.github_secret.as_ref().is_some_and(|secret| secret.has_signed(&parts.headers, &body)) {
+        let detail = "the signature is not that of `github_secret` of `[deploys]`; write the same secret at GitHub";
+        return Err(Problem::new(ProblemCode::TokenRequired, detail));
+    }
+    let name = caller.map_or_else(|| "github".to_owned(), |token| token.name);
+    let vitals = &shared.core.vitals;
+    deploys::take(vitals.node(), vitals.deploys(), query.as_deref(), &parts.headers, &body, &name).await
 }

@@ -5,34 +5,33 @@
 //!   configured, are answered.
 //! * **Meaning** (every method that changes something): a secret of this process in a header or form field, which only a
 //!   page served from here can know; and `Origin` and `Sec-Fetch-Site`, where present, must name this origin.
-//! * **Answers** carry headers that forbid scripts, frames, foreign requests, sniffing and caching, and come in time.
+//! * **Answers** carry headers that forbid foreign scripts, frames, foreign requests, sniffing and caching, come in time, and are
+//!   compressed for those who take it.
 
 use std::net::IpAddr;
-use std::sync::LazyLock;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::Request;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, HeaderName, HeaderValue, ORIGIN, REFERRER_POLICY, VARY,
     X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use http::request::Parts;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use crate::accept::{Shape, shape};
-use crate::page;
+use crate::compress;
+use crate::deploys;
+use crate::pages;
 use crate::problem::{Problem, ProblemCode};
 use crate::token::{self, Token, TokenStore};
 use crate::words;
 
-/// Bytes of a request body: the largest form has one field.
+/// Bytes of a request body: the largest form has one field. What tells of a deployment may be longer.
 pub(crate) const MAX_BODY_BYTES: usize = 16 * 1024;
 
 /// The header that carries the CSRF token.
@@ -41,17 +40,10 @@ pub(crate) const CSRF_HEADER: &str = "x-csrf-token";
 /// The form field that carries it.
 pub(crate) const CSRF_FIELD: &str = "csrf";
 
-/// The style sheet stands in the page (a page that refreshes itself should not fetch it each time), so the policy
-/// names its hash. Nothing else may load but the icon from here.
-static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
-    let hash = STANDARD.encode(Sha256::digest(page::STYLE.as_bytes()));
-    let policy = format!(
-        "default-src 'none'; style-src 'sha256-{hash}'; img-src 'self'; form-action 'self'; base-uri 'none'; \
-         frame-ancestors 'none'"
-    );
-    // Base64 is visible ASCII, so this cannot fail; the fallback is the stricter policy.
-    HeaderValue::from_str(&policy).unwrap_or(HeaderValue::from_static("default-src 'none'"))
-});
+/// Only the style sheet, the script and the icon of this server may load, and only this server may be called: nothing
+/// within a page is executed or fetched from elsewhere.
+const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self'; \
+                      form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
 /// The per-process secret that proves that a request was meant.
 pub(crate) struct Csrf(String);
@@ -144,7 +136,8 @@ pub(crate) async fn check_meant(
     if parts.headers.get("sec-fetch-site").is_some_and(|site| site != "same-origin" && site != "none") {
         return refused("the browser says that another site made this request; send it from this server's own page");
     }
-    let body = read_body(body, time).await?;
+    let most = if parts.uri.path() == deploys::PATH { deploys::MAX_BODY_BYTES } else { MAX_BODY_BYTES };
+    let body = read_body_of(body, most, time).await?;
     let proof = match parts.headers.get(CSRF_HEADER) {
         Some(header) => Some(header.as_bytes()),
         None => form_field(&parts, &body, CSRF_FIELD),
@@ -158,11 +151,16 @@ pub(crate) async fn check_meant(
 
 /// The whole body, within its bound and `time`.
 pub(crate) async fn read_body(body: Body, time: Duration) -> Result<Bytes, Problem> {
-    let limited = Limited::new(body, MAX_BODY_BYTES).collect();
+    read_body_of(body, MAX_BODY_BYTES, time).await
+}
+
+/// The whole body of at most `most` bytes.
+pub(crate) async fn read_body_of(body: Body, most: usize, time: Duration) -> Result<Bytes, Problem> {
+    let limited = Limited::new(body, most).collect();
     match tokio::time::timeout(time, limited).await {
         Ok(Ok(whole)) => Ok(whole.to_bytes()),
         Ok(Err(error)) if error.downcast_ref::<LengthLimitError>().is_some() => {
-            let detail = format!("the body may have {MAX_BODY_BYTES} bytes at most");
+            let detail = format!("the body may have {most} bytes at most");
             Err(Problem::new(ProblemCode::CallTooLarge, detail))
         }
         Ok(Err(_)) => Err(Problem::new(ProblemCode::MalformedCall, "the body broke off or is not framed correctly")),
@@ -204,6 +202,7 @@ pub(crate) fn check_scope(token: &Token, scope: &'static str) -> Result<(), Prob
     let detail = format!("the token {:?} lacks the scope {scope}; add it in the configuration", token.name);
     let challenge = match scope {
         token::OPERATOR => "Bearer realm=\"evenkeel\", error=\"insufficient_scope\", scope=\"operator\"",
+        token::DEPLOYS_WRITE => "Bearer realm=\"evenkeel\", error=\"insufficient_scope\", scope=\"deploys:write\"",
         _ => "Bearer realm=\"evenkeel\", error=\"insufficient_scope\", scope=\"services:read\"",
     };
     Err(Problem::new(ProblemCode::ScopeMissing, detail).with("scope", scope.into()).challenge(challenge))
@@ -224,6 +223,7 @@ pub(crate) fn check_register(token: &Token, service: &str) -> Result<(), Problem
 /// The outermost layer: bounds the time, shows problems as pages to browsers, and adds the headers of every answer.
 pub(crate) async fn finish(time: Duration, request: Request, next: Next) -> Response {
     let wanted = shape(request.headers(), Shape::Json);
+    let packs = compress::is_wanted(request.headers());
     let mut response = match tokio::time::timeout(time, next.run(request)).await {
         Ok(response) => response,
         Err(_) => {
@@ -234,7 +234,7 @@ pub(crate) async fn finish(time: Duration, request: Request, next: Next) -> Resp
     if wanted == Shape::Html
         && let Some(problem) = response.extensions_mut().remove::<Problem>()
     {
-        let page = page::problem(&problem);
+        let page = pages::problem(&problem);
         *response.body_mut() = Body::from(page);
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
         response.headers_mut().remove(http::header::CONTENT_LENGTH);
@@ -244,8 +244,7 @@ pub(crate) async fn finish(time: Duration, request: Request, next: Next) -> Resp
         (X_FRAME_OPTIONS, "DENY"),
         // Not "no-referrer": a form would then send "Origin: null", which is refused above.
         (REFERRER_POLICY, "same-origin"),
-        (CACHE_CONTROL, "no-store"),
-        (VARY, "accept"),
+        (VARY, "accept, accept-encoding"),
         (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
         (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
     ];
@@ -253,8 +252,10 @@ pub(crate) async fn finish(time: Duration, request: Request, next: Next) -> Resp
     for (name, value) in fixed {
         headers.insert(name, HeaderValue::from_static(value));
     }
-    headers.insert(CONTENT_SECURITY_POLICY, POLICY.clone());
-    response
+    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+    // What may be kept says so itself.
+    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    if packs { compress::gzip(response).await } else { response }
 }
 
 #[cfg(test)]
@@ -295,12 +296,5 @@ mod tests {
         ] {
             assert!(check_host(bad, &names).is_err(), "{bad}");
         }
-    }
-
-    #[test]
-    fn the_policy_names_the_style_sheet() {
-        let policy = POLICY.to_str().unwrap();
-        assert!(policy.starts_with("default-src 'none'; style-src 'sha256-"), "{policy}");
-        assert!(policy.ends_with("frame-ancestors 'none'"), "{policy}");
     }
 }

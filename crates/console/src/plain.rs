@@ -3,11 +3,18 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use kernel::store::FileHealth;
+use kernel::trace::TraceLine;
+
+use crate::facts::Records;
+use crate::facts::home::Home;
+use crate::facts::subject::{Past, RouteFacts, ServiceFacts};
 use crate::status::{ServiceStatus, Status, Traffic};
-use crate::words;
+use crate::{when, why_text, why_words, words};
 
 /// The whole state.
-pub(crate) fn home(status: &Status) -> String {
+pub(crate) fn home(home: &Home) -> String {
+    let status = &home.status;
     let mut out = String::new();
     let ready = if status.readiness.ready { "ready" } else { "not ready" };
     // Writing to a String cannot fail; the results below carry nothing.
@@ -19,10 +26,10 @@ pub(crate) fn home(status: &Status) -> String {
         words::span(Duration::from_secs(status.uptime_seconds)),
         words::count(status.workers, "worker"),
         words::count(usize::try_from(status.connections).unwrap_or(usize::MAX), "connection"),
-        words::tame(&status.summary),
+        words::tame(&home.headline.headline),
     );
-    for notice in &status.notices {
-        let _infallible = writeln!(out, "{notice}");
+    for sentence in &home.headline.doing {
+        let _infallible = writeln!(out, "{}", words::tame(sentence));
     }
     out.push('\n');
     let golden = ["REQ/S", "SUCCESS", "P50", "P95", "P99", "IN FLIGHT", "TOTAL", "FAILED"];
@@ -38,12 +45,15 @@ pub(crate) fn home(status: &Status) -> String {
 
     second_tries(&mut out, status.services.iter());
     endpoints(&mut out, status.services.iter());
+    changes(&mut out, "what changed (UTC)", &home.changes);
+    store(&mut out, &home.store);
     config(&mut out, status);
     out
 }
 
 /// One service.
-pub(crate) fn service(service: &ServiceStatus) -> String {
+pub(crate) fn service(facts: &ServiceFacts) -> String {
+    let service = &facts.status;
     let mut out = String::new();
     let golden = ["HEALTHY", "REQ/S", "SUCCESS", "P50", "P95", "P99", "IN FLIGHT", "TOTAL", "FAILED"];
     let mut cells = vec![format!("{}/{}", service.healthy, service.endpoints.len())];
@@ -54,9 +64,116 @@ pub(crate) fn service(service: &ServiceStatus) -> String {
     if service.has_tiers() {
         let why = words::tame(&service.tier_reason);
         let why = if why.is_empty() { why } else { format!(", {why}") };
-        let _infallible = writeln!(out, "tier           {} of {}{why}", service.active_tier, service.tiers);
+        let _infallible = writeln!(out, "tier           {} of {}{why}\n", service.active_tier, service.tiers);
+    }
+    past(&mut out, &facts.past);
+    out
+}
+
+/// One route.
+pub(crate) fn route(facts: &RouteFacts) -> String {
+    let mut out = String::new();
+    let golden = ["REQ/S", "SUCCESS", "P50", "P95", "P99", "IN FLIGHT", "TOTAL", "FAILED"];
+    table(&mut out, "ROUTE", &golden, 8, std::iter::once((facts.status.name.as_str(), signals(&facts.status))));
+    past(&mut out, &facts.past);
+    out
+}
+
+/// The journal, newest first, a line each.
+pub(crate) fn journal(records: &Records, now_unix_ms: u64) -> String {
+    let mut out = String::new();
+    if !records.trouble.is_empty() {
+        let _infallible = writeln!(out, "{}", words::tame(&records.trouble));
+    } else if records.records.is_empty() {
+        out.push_str("Nothing in the journal is like that.\n");
+    }
+    let mut day = String::new();
+    for record in &records.records {
+        let its = when::day(record.at_unix_ms);
+        if its != day {
+            let _infallible = writeln!(out, "{its} (UTC)");
+            day = its;
+        }
+        why_text::journal(&mut out, record);
+    }
+    if records.more {
+        out.push_str("There is more; limit=500 shows more at once, and before=CURSOR goes on.\n");
+    }
+    let _infallible = writeln!(out, "as of {}", when::full(now_unix_ms));
+    out.replace('\u{202f}', "")
+}
+
+/// Requests whose traces are kept.
+pub(crate) fn traces(traces: &[TraceLine], now_unix_ms: u64) -> String {
+    let mut out = String::new();
+    trace_lines(&mut out, traces, now_unix_ms);
+    if traces.is_empty() {
+        out.push_str("No trace is kept yet.\n");
     }
     out
+}
+
+fn trace_lines(out: &mut String, traces: &[TraceLine], now_unix_ms: u64) {
+    let heads = ["GOT", "AFTER", "TRIES", "WHEN", "REQUEST", "KEPT BECAUSE"];
+    let rows = traces.iter().map(|t| {
+        let kept: Vec<_> = t.kept.iter().map(|kept| kept.words()).collect();
+        let cells = vec![
+            if t.status == 0 { "nothing".to_owned() } else { t.status.to_string() },
+            why_words::time(t.took_us),
+            t.tries.to_string(),
+            when::ago(t.at_unix_us / 1_000, now_unix_ms),
+            format!("{} {}", t.method, t.target),
+            kept.join("; "),
+        ];
+        (t.id.as_str(), cells)
+    });
+    table(out, "ID", &heads, 3, rows);
+}
+
+/// What happened over a range.
+fn past(out: &mut String, past: &Past) {
+    let all = &past.series.all;
+    let [from, until] = [past.range.from_unix_s, past.range.until_unix_s].map(|s| when::full(s * 1_000));
+    let _infallible = writeln!(out, "from {from} to {until}");
+    if !past.series.trouble.is_empty() {
+        let _infallible = writeln!(out, "  {}", words::tame(&past.series.trouble));
+    } else if past.series.is_empty() {
+        out.push_str("  nothing was counted\n");
+    } else {
+        let [p50, p95, p99] = [all.p50_ms, all.p95_ms, all.p99_ms].map(words::latency);
+        let (rate, success) = (words::rate(all.rate()), words::success(all.success()));
+        let _infallible = writeln!(out, "  {rate} requests/s, {success} successful, p50 {p50}, p95 {p95}, p99 {p99}");
+        if past.series.uncovered_seconds > 0 {
+            let gap = words::span(Duration::from_secs(past.series.uncovered_seconds));
+            let _infallible = writeln!(out, "  nothing was counted for {gap} of it");
+        }
+    }
+    out.push('\n');
+    changes(out, "what happened (UTC)", &past.events);
+    trace_lines(out, &past.troubled, past.at_unix_ms);
+}
+
+fn changes(out: &mut String, title: &str, records: &Records) {
+    if !records.trouble.is_empty() {
+        let _infallible = writeln!(out, "{}\n", words::tame(&records.trouble));
+    }
+    if !records.records.is_empty() {
+        let _infallible = writeln!(out, "{title}");
+        records.records.iter().for_each(|record| why_text::journal(out, record));
+        out.push('\n');
+    }
+}
+
+fn store(out: &mut String, files: &[FileHealth]) {
+    let heads = ["SIZE", "OF", "WAITING", "DROPPED", "STATE", "WHERE"];
+    let rows = files.iter().map(|f| {
+        let place = if f.trouble.is_empty() { f.path.clone() } else { format!("{}: {}", f.path, f.trouble) };
+        let state = format!("{} for {}", f.state.word(), words::span(Duration::from_millis(f.since_ms)));
+        let counts = [f.waiting, f.dropped].map(words::grouped);
+        let [waiting, dropped] = counts;
+        (f.file, vec![words::size(f.bytes), words::size(f.cap_bytes), waiting, dropped, state, place])
+    });
+    table(out, "FILE", &heads, 4, rows);
 }
 
 /// What may be spent on second tries, for the services that have a budget or used one.

@@ -40,6 +40,7 @@ problems! {
     CsrfRefused       "csrf-refused"        403 "The request does not prove that it was meant";
     NotFound          "not-found"           404 "There is nothing at this address";
     NameUnknown       "name-unknown"        404 "There is no service or endpoint of this name";
+    TraceUnknown      "trace-unknown"       404 "No trace of this request is kept";
     MethodNotAllowed  "method-not-allowed"  405 "This address does not take this method";
     BodyTimeout       "body-timeout"        408 "The request body did not arrive in time";
     ReloadBusy        "reload-busy"         409 "A reload is under way";
@@ -53,6 +54,8 @@ problems! {
     CallFailed        "call-failed"         500 "The request failed inside the node";
     CallTimeout       "call-timeout"        503 "The request took too long";
     NotKept           "not-kept"            503 "It is not known to be kept";
+    StoreUnreadable   "store-unreadable"    503 "What is kept cannot be read now";
+    FollowersFull     "followers-full"      503 "As many follow the journal as can";
 }
 
 /// One error answer.

@@ -83,6 +83,12 @@ pub struct Traffic {
     pub latency_p95_ms: Option<f64>,
     /// 99 % took no longer.
     pub latency_p99_ms: Option<f64>,
+    /// Second tries for each request of the window; only services have it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub second_try_ratio: Option<f64>,
+    /// Requests and failures per second in the pieces of the window, oldest first.
+    #[serde(skip)]
+    pub(crate) recent: Vec<(f64, f64)>,
     /// Requests being served.
     pub in_flight: u64,
     /// Requests since the start.
@@ -208,13 +214,14 @@ impl Status {
         let mut all = (TrafficView { name: "all routes".to_owned(), ..TrafficView::default() }, Totals::default());
         let mut routes = Vec::with_capacity(view.routes.len());
         for route in &view.routes {
-            let gain = window.gain(Scope::Route, route);
+            let gain = window.gain(Scope::Route, &route.name, &Totals::of(route));
             all.1.add(&gain);
             for (sum, n) in all.0.by_class.iter_mut().zip(route.by_class) {
                 *sum += n;
             }
             all.0.in_flight += route.in_flight;
-            routes.push(Traffic::new(route, &gain, window));
+            let recent = window.recent(Scope::Route, &route.name);
+            routes.push(Traffic { recent, ..Traffic::new(route, &gain, window) });
         }
         let mut status = Status {
             summary: String::new(),
@@ -350,6 +357,8 @@ impl Traffic {
             latency_p50_ms: quantile(0.5),
             latency_p95_ms: quantile(0.95),
             latency_p99_ms: quantile(0.99),
+            second_try_ratio: None,
+            recent: Vec::new(),
             in_flight: view.in_flight,
             requests_total: view.total(),
             failed_total: view.failed(),
@@ -361,9 +370,11 @@ impl Traffic {
 impl ServiceStatus {
     fn new(view: &ServiceView, window: &Window) -> ServiceStatus {
         let endpoint = |e: &EndpointView| {
-            let gain = window.gain(Scope::EndpointOf(&view.traffic.name), &e.traffic);
+            let scope = Scope::EndpointOf(&view.traffic.name);
+            let gain = window.gain(scope, &e.traffic.name, &Totals::of(&e.traffic));
+            let recent = window.recent(scope, &e.traffic.name);
             EndpointStatus {
-                traffic: Traffic::new(&e.traffic, &gain, window),
+                traffic: Traffic { recent, ..Traffic::new(&e.traffic, &gain, window) },
                 state: e.state,
                 reason: e.reason.clone(),
                 connections: e.connections,
@@ -376,8 +387,14 @@ impl ServiceStatus {
                 usual_latency_ms: e.latency_us.map(|us| us as f64 / 1000.0),
             }
         };
+        let gain = window.gain(Scope::Service, &view.traffic.name, &Totals::of_service(view));
+        let traffic = Traffic {
+            recent: window.recent(Scope::Service, &view.traffic.name),
+            second_try_ratio: (gain.requests > 0).then(|| gain.second_tries as f64 / gain.requests as f64),
+            ..Traffic::new(&view.traffic, &gain, window)
+        };
         ServiceStatus {
-            traffic: Traffic::new(&view.traffic, &window.gain(Scope::Service, &view.traffic), window),
+            traffic,
             healthy: view.endpoints.iter().filter(|e| e.state == EndpointState::Healthy).count(),
             endpoints: view.endpoints.iter().map(endpoint).collect(),
             tiers: view.endpoints.iter().map(|e| e.tier).collect::<BTreeSet<_>>().len(),
@@ -393,7 +410,7 @@ impl ServiceStatus {
     }
 
     /// Whether nothing takes its requests.
-    fn is_lost(&self) -> bool {
+    pub(crate) fn is_lost(&self) -> bool {
         let is_used = |e: &EndpointStatus| e.state.is_in_use() || e.state == EndpointState::Probation;
         !self.endpoints.is_empty() && !self.endpoints.iter().any(is_used)
     }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use http::HeaderMap;
-use http::header::AUTHORIZATION;
+use http::header::{AUTHORIZATION, HeaderValue};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
@@ -19,6 +19,9 @@ pub const OPERATOR: &str = "operator";
 
 /// The scope that reads the state of services.
 pub const SERVICES_READ: &str = "services:read";
+
+/// The scope that tells of deployments.
+pub const DEPLOYS_WRITE: &str = "deploys:write";
 
 /// What scopes begin with that let endpoints of a service register: its name follows, or [`ANY_SERVICE`].
 pub const REGISTER: &str = "register:";
@@ -190,6 +193,16 @@ pub(crate) fn presented(headers: &HeaderMap) -> Option<String> {
         plain.split_once(':').map(|(_, password)| password.to_owned())
     } else {
         None
+    }
+}
+
+/// Takes the token of a webhook of GitLab, which comes in a header of its own, for one that was presented as usual.
+pub(crate) fn take_gitlab(headers: &mut HeaderMap) {
+    let mut lines = headers.get_all("x-gitlab-token").iter();
+    if let (Some(line), None, false) = (lines.next(), lines.next(), headers.contains_key(AUTHORIZATION))
+        && let Ok(value) = HeaderValue::try_from([b"Bearer ", line.as_bytes()].concat())
+    {
+        headers.insert(AUTHORIZATION, value);
     }
 }
 

@@ -14,8 +14,9 @@ use kernel::metrics::LatencySum;
 use kernel::{Clock, Drain, DrainPhase, Moment};
 use tokio::time::MissedTickBehavior;
 
+use crate::deploys::Told;
 use crate::status::Status;
-use crate::view::{Node, NodeView, Readiness, TrafficView};
+use crate::view::{Node, NodeView, Readiness, ServiceView, TrafficView};
 
 /// How far back the figures of the page reach.
 pub const WINDOW: Duration = Duration::from_secs(60);
@@ -32,6 +33,7 @@ pub struct Vitals {
     node: Arc<dyn Node>,
     clock: Clock,
     ring: Arc<Mutex<VecDeque<Arc<Sample>>>>,
+    deploys: Arc<Told>,
 }
 
 /// The totals at one moment.
@@ -47,6 +49,8 @@ pub(crate) struct Totals {
     pub(crate) requests: u64,
     pub(crate) failed: u64,
     pub(crate) latency: LatencySum,
+    /// Of services only.
+    pub(crate) second_tries: u64,
 }
 
 /// What a name belongs to.
@@ -68,7 +72,7 @@ pub(crate) struct Window {
 impl Vitals {
     /// Follows `node`. Nothing is sampled until [`Vitals::run`] runs; until then figures reach back to the start.
     pub fn new(node: Arc<dyn Node>, clock: Clock) -> Vitals {
-        Vitals { node, clock, ring: Arc::default() }
+        Vitals { node, clock, ring: Arc::default(), deploys: Arc::default() }
     }
 
     /// Samples every [`SAMPLE_EVERY`] until the drain is closed. Run it once for each process. Cancel safe.
@@ -106,6 +110,16 @@ impl Vitals {
         Status::new(view, readiness, &window)
     }
 
+    /// Which deployments the node was told of.
+    pub(crate) fn deploys(&self) -> &Told {
+        &self.deploys
+    }
+
+    /// The clock.
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
     /// The node.
     pub fn node(&self) -> &Arc<dyn Node> {
         &self.node
@@ -121,15 +135,17 @@ impl fmt::Debug for Vitals {
 impl Sample {
     pub(crate) fn of(at: Moment, view: &NodeView) -> Sample {
         let mut totals = HashMap::new();
-        let mut keep = |scope: Scope<'_>, traffic: &TrafficView| {
+        let mut keep = |scope: Scope<'_>, name: &str, what: Totals| {
             if totals.len() < MAX_TRACKED {
-                totals.insert(key(scope, &traffic.name), Totals::of(traffic));
+                totals.insert(key(scope, name), what);
             }
         };
-        view.routes.iter().for_each(|route| keep(Scope::Route, route));
+        view.routes.iter().for_each(|route| keep(Scope::Route, &route.name, Totals::of(route)));
         for service in &view.services {
-            keep(Scope::Service, &service.traffic);
-            service.endpoints.iter().for_each(|e| keep(Scope::EndpointOf(&service.traffic.name), &e.traffic));
+            let name = &service.traffic.name;
+            keep(Scope::Service, name, Totals::of_service(service));
+            let endpoints = service.endpoints.iter().map(|e| &e.traffic);
+            endpoints.for_each(|e| keep(Scope::EndpointOf(name), &e.name, Totals::of(e)));
         }
         Sample { at, totals }
     }
@@ -153,21 +169,38 @@ impl Window {
         length.max(Duration::from_secs(1))
     }
 
-    /// What was added to `traffic` within the window.
-    pub(crate) fn gain(&self, scope: Scope<'_>, traffic: &TrafficView) -> Totals {
-        let now = Totals::of(traffic);
-        let Some(oldest) = self.samples.first() else { return now };
-        match oldest.total(scope, &traffic.name) {
+    /// What was added within the window to what is `now`.
+    pub(crate) fn gain(&self, scope: Scope<'_>, name: &str, now: &Totals) -> Totals {
+        let Some(oldest) = self.samples.first() else { return now.clone() };
+        match oldest.total(scope, name) {
             Some(then) => now.minus(then),
             None if oldest.totals.len() >= MAX_TRACKED => Totals::default(),
-            None => now,
+            None => now.clone(),
         }
+    }
+
+    /// Requests and failures per second between neighbouring samples, oldest first.
+    pub(crate) fn recent(&self, scope: Scope<'_>, name: &str) -> Vec<(f64, f64)> {
+        let pieces = self.samples.windows(2).filter_map(|pair| {
+            let [from, to] = pair else { return None };
+            let seconds = to.at.since(from.at).as_secs_f64();
+            let (before, after) = (from.total(scope, name)?, to.total(scope, name)?);
+            let rate = |before: u64, after: u64| after.saturating_sub(before) as f64 / seconds;
+            (seconds > 0.0).then(|| (rate(before.requests, after.requests), rate(before.failed, after.failed)))
+        });
+        pieces.collect()
     }
 }
 
 impl Totals {
-    fn of(traffic: &TrafficView) -> Totals {
-        Totals { requests: traffic.total(), failed: traffic.failed(), latency: traffic.latency.clone() }
+    pub(crate) fn of(traffic: &TrafficView) -> Totals {
+        let (requests, failed) = (traffic.total(), traffic.failed());
+        Totals { requests, failed, latency: traffic.latency.clone(), second_tries: 0 }
+    }
+
+    pub(crate) fn of_service(service: &ServiceView) -> Totals {
+        let second_tries = service.second_tries.iter().map(|(_, n)| n).sum();
+        Totals { second_tries, ..Totals::of(&service.traffic) }
     }
 
     /// The difference; `self` whole if anything went down, which means that the counters began anew.
@@ -183,7 +216,12 @@ impl Totals {
             return self.clone();
         }
         latency.sum_us = self.latency.sum_us.saturating_sub(then.latency.sum_us);
-        Totals { requests: self.requests - then.requests, failed: self.failed - then.failed, latency }
+        Totals {
+            requests: self.requests - then.requests,
+            failed: self.failed - then.failed,
+            latency,
+            second_tries: self.second_tries.saturating_sub(then.second_tries),
+        }
     }
 
     /// Adds another.
@@ -191,6 +229,7 @@ impl Totals {
         self.requests += other.requests;
         self.failed += other.failed;
         self.latency.merge(&other.latency);
+        self.second_tries += other.second_tries;
     }
 }
 

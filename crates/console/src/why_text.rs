@@ -64,12 +64,12 @@ fn trace(out: &mut String, t: &RequestTrace, now_unix_ms: u64) {
 /// One line of the journal: time, level, kind, what happened.
 pub(crate) fn journal(out: &mut String, r: &Record) {
     let times = if r.count > 1 {
-        format!(" ({} times until {})", words::grouped(r.count), when::clock(r.until_unix_ms))
+        format!(" ({} times since {})", words::grouped(r.count), when::clock(r.at_unix_ms))
     } else {
         String::new()
     };
     let sentence = words::tame(&r.sentence);
-    let (clock, kind) = (when::clock(r.at_unix_ms), words::tame(&r.kind));
+    let (clock, kind) = (when::clock(r.until_unix_ms), words::tame(&r.kind));
     let _infallible = writeln!(out, "  {clock}  {:<5}  {kind:<20}  {sentence}{times}", r.level.word());
 }
 

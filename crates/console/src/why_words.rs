@@ -46,11 +46,6 @@ pub(crate) fn at(us: u64) -> String {
     format!("{:.1} ms", us as f64 / 1_000.0)
 }
 
-/// `1 try`, `2 tries`.
-pub(crate) fn tries(n: u32) -> String {
-    if n == 1 { "1 try".to_owned() } else { format!("{n} tries") }
-}
-
 /// Method and target, as in a request line.
 pub(crate) fn request(t: &RequestTrace) -> String {
     words::tame(&format!("{} {}", t.method, t.target))

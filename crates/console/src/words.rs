@@ -31,6 +31,16 @@ pub(crate) fn percent(ratio: f64) -> String {
     }
 }
 
+/// A share of something bad as per cent with two decimals, rounded up.
+pub(crate) fn at_least(ratio: f64) -> String {
+    let hundredths = (ratio.clamp(0.0, 1.0) * 10_000.0 - 1e-6).ceil() as u64;
+    match hundredths {
+        0 => "0 %".to_owned(),
+        10_000 => "100 %".to_owned(),
+        n => format!("{}.{:02} %", n / 100, n % 100),
+    }
+}
+
 /// As [`percent`], or a dash.
 pub(crate) fn success(ratio: Option<f64>) -> String {
     ratio.map_or_else(|| NONE.to_owned(), percent)
@@ -110,6 +120,37 @@ pub(crate) fn path_segment(name: &str) -> String {
     out
 }
 
+/// What a segment of a path stands for; bytes that are no UTF-8 become the character for that.
+pub(crate) fn percent_decoded(segment: &str) -> String {
+    let digit = |byte: Option<&u8>| byte.and_then(|b| char::from(*b).to_digit(16)).and_then(|d| u8::try_from(d).ok());
+    let bytes = segment.as_bytes();
+    let (mut out, mut at) = (Vec::with_capacity(bytes.len()), 0);
+    while let Some(byte) = bytes.get(at) {
+        let pair = if *byte == b'%' { digit(bytes.get(at + 1)).zip(digit(bytes.get(at + 2))) } else { None };
+        match pair {
+            Some((high, low)) => out.push(high * 16 + low),
+            None => out.push(*byte),
+        }
+        at += if pair.is_some() { 3 } else { 1 };
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+/// A value behind the `?` of an address.
+pub(crate) fn query_value(value: &str) -> String {
+    path_segment(value)
+}
+
+/// A size in bytes in a unit that suits it.
+pub(crate) fn size(bytes: u64) -> String {
+    match bytes {
+        0..1_024 => format!("{bytes} B"),
+        1_024..1_048_576 => format!("{} KiB", bytes / 1_024),
+        1_048_576..1_073_741_824 => format!("{:.1} MiB", bytes as f64 / 1_048_576.0),
+        _ => format!("{:.1} GiB", bytes as f64 / 1_073_741_824.0),
+    }
+}
+
 /// Text without control characters, which could move the cursor of a terminal, and of bounded length.
 pub fn tame(text: &str) -> String {
     text.chars().take(300).map(|c| if c.is_control() { ' ' } else { c }).collect()
@@ -124,6 +165,10 @@ mod tests {
         let cases = [(1.0, "100 %"), (0.999_999, "99.99 %"), (0.9998, "99.98 %"), (0.995, "99.50 %"), (0.0, "0 %")];
         cases.iter().for_each(|(ratio, text)| assert_eq!(percent(*ratio), *text));
         assert_eq!(percent(0.999_999_999_999_9), "99.99 %");
+        assert_eq!(
+            [0.0, 0.000_000_1, 0.0002, 0.013, 1.0].map(at_least),
+            ["0 %", "0.01 %", "0.02 %", "1.30 %", "100 %"]
+        );
     }
 
     #[test]
@@ -150,6 +195,10 @@ mod tests {
     fn a_name_is_one_segment_of_a_path() {
         assert_eq!(path_segment("127.0.0.1:9101"), "127.0.0.1:9101");
         assert_eq!(path_segment("[::1]:80/../a b?ü"), "%5B::1%5D:80%2F..%2Fa%20b%3F%C3%BC");
+        for name in ["127.0.0.1:9101", "[::1]:80/../a b?ü", "100 %", "%2F", "a+b"] {
+            assert_eq!(percent_decoded(&path_segment(name)), name);
+        }
+        assert_eq!(percent_decoded("%zz%4"), "%zz%4");
     }
 
     #[test]

@@ -45,12 +45,13 @@ impl DrainTrigger {
         (DrainTrigger(tx), Drain(rx))
     }
 
-    /// Goes to [`DrainPhase::Draining`], patiently, because another process serves on the same sockets. False, and
-    /// nothing happens, if a stop has begun already.
+    /// Goes to [`DrainPhase::Draining`] because another process serves on the same sockets: patiently, or, if a stop was
+    /// announced already, without the rest of its delay. False, and nothing happens, if that is past.
     pub fn hand_over(&self) -> bool {
         self.0.send_if_modified(|p| {
-            let moves = p.phase == DrainPhase::Running;
+            let moves = p.phase < DrainPhase::Draining;
             if moves {
+                p.hurried |= p.phase == DrainPhase::Announced;
                 (p.phase, p.handed_over) = (DrainPhase::Draining, true);
             }
             moves
@@ -143,11 +144,16 @@ mod tests {
     }
 
     #[test]
-    fn who_stops_hands_nothing_over() {
+    fn who_stops_hands_over_without_patience_and_who_drains_does_not() {
         let (trigger, drain) = DrainTrigger::new();
         trigger.advance(DrainPhase::Announced);
+        assert!(trigger.hand_over());
+        assert!(drain.is_handed_over() && !drain.is_patient());
+        assert_eq!(drain.phase(), DrainPhase::Draining);
+
+        let (trigger, drain) = DrainTrigger::new();
+        trigger.advance(DrainPhase::Draining);
         assert!(!trigger.hand_over());
-        assert!(!drain.is_handed_over() && !drain.is_patient());
-        assert_eq!(drain.phase(), DrainPhase::Announced);
+        assert!(!drain.is_handed_over());
     }
 }

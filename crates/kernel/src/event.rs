@@ -225,11 +225,11 @@ events! {
     ConfigApplied "config.applied" 1 Info mark once {
         /// Where it was read from
         config: String,
-        /// What is different, one change a line
+        /// Whether all of it is in force, or what only a restart will change
+        outcome: String,
+        /// What is different, in the words of the configuration
         changes: String,
-        /// What only a restart will change
-        held_back: String,
-    } "the configuration was reloaded: {changes}"
+    } "the configuration was reloaded and is {outcome}: {changes}"
 
     /// A configuration that was read cannot be used; the one before stays in force.
     ConfigRefused "config.refused" 1 Error plain once {

@@ -8,7 +8,8 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io::{BufRead, BufReader, Read};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -51,6 +52,8 @@ pub enum Signal {
     Hup,
     /// SIGUSR1: open the logs again.
     Usr1,
+    /// SIGUSR2: start the next process.
+    Usr2,
     /// SIGKILL.
     Kill,
     /// SIGSTOP: stand still.
@@ -131,6 +134,24 @@ impl Binary {
         Ok(binary)
     }
 
+    /// Starts `evenkeel up` as a service manager does that passes a listening socket: as descriptor 3, under this name.
+    /// Waits until it is ready.
+    ///
+    /// # Errors
+    /// As [`Binary::up`].
+    pub fn up_with_socket(config: &str, socket: TcpListener, name: &str, env: &[(&str, &str)]) -> Result<Binary> {
+        const LAUNCH: &str = "exec 3<&0 0</dev/null; export LISTEN_PID=$$ LISTEN_FDS=1; exec \"$@\"";
+        let directory = tempfile::tempdir().context("making a directory for the binary's files")?;
+        let path = directory.path().join("evenkeel.toml");
+        std::fs::write(&path, config).with_context(|| format!("writing {}", path.display()))?;
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", LAUNCH, "launch"]).arg(find()?).arg("up").arg("-c").arg(&path);
+        command.env("LISTEN_FDNAMES", name).envs(env.iter().copied()).current_dir(directory.path());
+        let mut binary = Binary::spawn_with(command, OwnedFd::from(socket).into(), directory, path)?;
+        binary.await_ready()?;
+        Ok(binary)
+    }
+
     /// Runs the binary with these arguments until it ends by itself, in `directory` if one is given.
     ///
     /// # Errors
@@ -155,8 +176,12 @@ impl Binary {
         Binary::spawn(command, directory, PathBuf::new())
     }
 
-    fn spawn(mut command: Command, directory: tempfile::TempDir, config: PathBuf) -> Result<Binary> {
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    fn spawn(command: Command, directory: tempfile::TempDir, config: PathBuf) -> Result<Binary> {
+        Binary::spawn_with(command, Stdio::null(), directory, config)
+    }
+
+    fn spawn_with(mut command: Command, stdin: Stdio, directory: tempfile::TempDir, config: PathBuf) -> Result<Binary> {
+        command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().with_context(|| format!("starting {command:?}"))?;
         let log = Arc::new(Log::default());
         let mut readers = Vec::new();
@@ -258,6 +283,7 @@ impl Binary {
             Signal::Int => rustix::process::Signal::INT,
             Signal::Hup => rustix::process::Signal::HUP,
             Signal::Usr1 => rustix::process::Signal::USR1,
+            Signal::Usr2 => rustix::process::Signal::USR2,
             Signal::Kill => rustix::process::Signal::KILL,
             Signal::Stop => rustix::process::Signal::STOP,
             Signal::Cont => rustix::process::Signal::CONT,

@@ -12,7 +12,7 @@ mod service;
 
 use std::time::Duration;
 
-use console::TokenStore;
+use console::{TokenStore, WebhookSecret};
 use gateway::Plan;
 use gateway::plan::{AccessLogPlan, EdgePlan, ForcedPlan, TracePlan};
 use kernel::{Rule, Severity};
@@ -76,6 +76,8 @@ pub struct Compiled {
     pub api: Option<Listening>,
     /// Every token.
     pub tokens: TokenStore,
+    /// What GitHub signs its webhooks with.
+    pub github_secret: Option<WebhookSecret>,
     /// Threads of the data plane; `None`: one for each core.
     pub workers: Option<usize>,
     /// How long everything stays open after the node was told to stop.
@@ -120,6 +122,7 @@ pub(super) fn compile(context: &Context<'_>) -> Option<Compiled> {
         admin_hosts: config.admin.hosts.iter().map(ToString::to_string).collect(),
         api: listeners.api,
         tokens: tokens?,
+        github_secret: config.deploys.as_ref().map(|deploys| WebhookSecret::new(deploys.github_secret.as_str())),
         workers: config.gateway.workers.map(|n| n as usize),
         drain_delay: config.gateway.drain_delay.into(),
         drain_timeout: config.gateway.drain_timeout.into(),
@@ -179,6 +182,18 @@ pub struct Keeping {
     pub journal_retention: Duration,
     /// Of counts, in bytes.
     pub series_max: u64,
+}
+
+impl Keeping {
+    /// The store in `directory`.
+    pub fn store(self, directory: &std::path::Path) -> store::StoreConfig {
+        store::StoreConfig {
+            journal_cap: kernel::ByteSize::from_bytes(self.journal_max),
+            journal_keep: self.journal_retention,
+            series_cap: kernel::ByteSize::from_bytes(self.series_max),
+            ..store::StoreConfig::new(directory.to_owned())
+        }
+    }
 }
 
 fn trace(context: &Context<'_>) -> TracePlan {

@@ -1,4 +1,4 @@
-//! Lints on `[admin]`, `[api]` and `[token.NAME]`.
+//! Lints on `[admin]`, `[api]`, `[token.NAME]` and `[deploys]`.
 
 use kernel::{Rule, Severity};
 
@@ -6,7 +6,7 @@ use super::Lint;
 use crate::config::model::Scope;
 use crate::path;
 
-pub(super) const LINTS: &[Lint] = &[ADMIN_EXPOSED, API_WITHOUT_TOKEN, SCOPE_UNUSED, SAME_TOKEN];
+pub(super) const LINTS: &[Lint] = &[ADMIN_EXPOSED, API_WITHOUT_TOKEN, SCOPE_UNUSED, DEPLOYS_WITHOUT_API, SAME_TOKEN];
 
 const ADMIN_EXPOSED: Lint = Lint {
     rule: Rule {
@@ -42,7 +42,8 @@ const API_WITHOUT_TOKEN: Lint = Lint {
         id: "api-without-token",
         severity: Severity::Warning,
         title: "The API can be called by nobody",
-        what: "There is an `[api]`, and no token has a scope that it serves (`services:read`, `register:SERVICE`).",
+        what: "There is an `[api]`, and no token has a scope that it serves (`services:read`, `deploys:write`, \
+               `register:SERVICE`), nor is there a `[deploys]`.",
         why: "Every call is refused.",
         remedy: "Make a token with `evenkeel token new NAME --scope services:read`, or take `[api]` out.",
         example: "[api]\nlisten = \"127.0.0.1:7071\"\n[token.dashboard]\n\
@@ -50,7 +51,7 @@ const API_WITHOUT_TOKEN: Lint = Lint {
     },
     check: |context, rule| {
         let served = context.config.token.values().any(|t| t.scopes.iter().any(Scope::is_for_api));
-        if context.config.api.is_some() && !served {
+        if context.config.api.is_some() && context.config.deploys.is_none() && !served {
             let remedy = "add the stanza that `evenkeel token new NAME --scope services:read` prints";
             context.say(rule, &path!["api"], "no token has a scope for the API, so every call is refused", remedy);
         }
@@ -62,7 +63,7 @@ const SCOPE_UNUSED: Lint = Lint {
         id: "scope-without-api",
         severity: Severity::Note,
         title: "A token opens something that is not served",
-        what: "A token has the scope `services:read` or `register:SERVICE`, and there is no `[api]`.",
+        what: "A token has the scope `services:read`, `deploys:write` or `register:SERVICE`, and there is no `[api]`.",
         why: "The API is the only place where the scope counts, so the token opens nothing by it.",
         remedy: "Add `[api]`, or take the scope out.",
         example: "[api]\nlisten = \"127.0.0.1:7071\"",
@@ -77,6 +78,24 @@ const SCOPE_UNUSED: Lint = Lint {
                 let at = path!["token", name.as_str(), "scopes", i];
                 context.say(rule, &at, message, "add `[api]` with a `listen`, or take the scope out");
             }
+        }
+    },
+};
+
+const DEPLOYS_WITHOUT_API: Lint = Lint {
+    rule: Rule {
+        id: "deploys-without-api",
+        severity: Severity::Warning,
+        title: "Webhooks are to tell of deployments where nothing is served",
+        what: "There is a `[deploys]`, and no `[api]`.",
+        why: "Webhooks are taken at `POST /v1/deploys` of `[api]` alone, so none is heard.",
+        remedy: "Add `[api]`, or take `[deploys]` out.",
+        example: "[api]\nlisten = \"127.0.0.1:7071\"\n[deploys]\ngithub_secret = \"${file:/etc/evenkeel/github-secret}\"",
+    },
+    check: |context, rule| {
+        if context.config.deploys.is_some() && context.config.api.is_none() {
+            let message = "`[deploys]` is for webhooks that come in at `[api]`, which is not there";
+            context.say(rule, &path!["deploys"], message, "add `[api]` with a `listen`, or take `[deploys]` out");
         }
     },
 };

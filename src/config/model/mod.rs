@@ -32,7 +32,7 @@ use serde::{Deserialize, Serialize};
 
 pub use discovery::{Dns, Register};
 pub use gateway::{AccessLog, Gateway, Listener, LogFormat, Trace};
-pub use node::{Admin, Api, Scope, Store, Token};
+pub use node::{Admin, Api, Deploys, Scope, Store, Token};
 pub use resilience::{Failover, Hold, Outlier, Park, Queue, RetryBudget};
 pub use route::{Cors, HeaderChanges, Redirect, Route};
 pub use scalar::Name;
@@ -73,6 +73,13 @@ pub struct Config {
     /// Why: a token that exists by default is a password that everybody knows.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub token: BTreeMap<Name, Token>,
+    /// Webhooks that tell of deployments, at `POST /v1/deploys` of `[api]`.
+    ///
+    /// Default: none (deployments are told by token alone). Range: one table. Reload: live.
+    ///
+    /// Why: a secret is shared only with whom somebody named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deploys: Option<Deploys>,
     /// The services behind the gateway, by name.
     ///
     /// Default: none (every route must then redirect). Range: `0` to `1000` services. Reload: live.

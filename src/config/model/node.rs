@@ -1,5 +1,5 @@
-//! `[admin]`, `[api]` and `[token.NAME]`: the node's own HTTP servers and who may call them; `[store]`: what it keeps. What the scopes allow is
-//! decided by the `console` crate; here is the closed list of their names.
+//! `[admin]`, `[api]`, `[token.NAME]` and `[deploys]`: the node's own HTTP servers and who may call them; `[store]`: what it
+//! keeps. What the scopes allow is decided by the `console` crate; here is the closed list of their names.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use kernel::{ByteSize, Span};
 
-use super::scalar::{BareHost, Listen, Name, StoredHash};
+use super::scalar::{BareHost, Listen, Name, SharedSecret, StoredHash};
 
 /// The console, the operator API, `/livez`, `/readyz` and `/metrics`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -118,10 +118,24 @@ pub struct Token {
     pub hash: StoredHash,
     /// What it may do. No scope implies another.
     ///
-    /// Default: none (required). Range: `1` to `16` of `operator`, `services:read`, `register:SERVICE` and `register:*`. Reload: live.
+    /// Default: none (required). Range: `1` to `16` of `operator`, `services:read`, `deploys:write`, `register:SERVICE` and
+    /// `register:*`. Reload: live.
     ///
     /// Why: a token should open what its holder needs and nothing else.
     pub scopes: Vec<Scope>,
+}
+
+/// Webhooks that tell of deployments, at `POST /v1/deploys` of `[api]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Deploys {
+    /// What GitHub signs its webhooks with: the field `Secret` of the webhook has the same text. Name a variable or a file
+    /// that holds it, `${env:NAME}` or `${file:/path}`. It is never shown.
+    ///
+    /// Default: none (required). Range: 16 to 256 bytes. Reload: live.
+    ///
+    /// Why: GitHub sends no token, and a signature can be checked only by whoever has the secret itself.
+    pub github_secret: SharedSecret,
 }
 
 /// What a token may do.
@@ -131,6 +145,8 @@ pub enum Scope {
     Operator,
     /// Read the state of services through the API.
     ServicesRead,
+    /// Tell of deployments through the API.
+    DeploysWrite,
     /// Register endpoints of this service through the API; `None`: of every service.
     Register(Option<Name>),
 }
@@ -145,15 +161,17 @@ impl Scope {
         match (text, written) {
             (token::OPERATOR, _) => Ok(Scope::Operator),
             (token::SERVICES_READ, _) => Ok(Scope::ServicesRead),
+            (token::DEPLOYS_WRITE, _) => Ok(Scope::DeploysWrite),
             (_, Some(token::ANY_SERVICE)) => Ok(Scope::Register(None)),
             (_, Some(service)) => Name::parse(service).map(|name| Scope::Register(Some(name))),
             _ => {
                 let shown = crate::config::shape::cut(text);
-                let known = [token::OPERATOR, token::SERVICES_READ, token::REGISTER];
+                let known = [token::OPERATOR, token::SERVICES_READ, token::DEPLOYS_WRITE, token::REGISTER];
                 let why = match crate::config::shape::nearest(text, known.into_iter()) {
                     Some(token::REGISTER) => "write `register:SERVICE`, or `register:*` for every service".to_owned(),
                     Some(near) => format!("write `{near}`, if that was meant"),
-                    None => "write `operator`, `services:read`, `register:SERVICE` or `register:*`".to_owned(),
+                    None => "write `operator`, `services:read`, `deploys:write`, `register:SERVICE` or `register:*`"
+                        .to_owned(),
                 };
                 Err(format!("`{shown}` is not a scope: {why}"))
             }
@@ -176,6 +194,7 @@ impl fmt::Display for Scope {
         match self {
             Scope::Operator => f.write_str(token::OPERATOR),
             Scope::ServicesRead => f.write_str(token::SERVICES_READ),
+            Scope::DeploysWrite => f.write_str(token::DEPLOYS_WRITE),
             Scope::Register(None) => write!(f, "{}{}", token::REGISTER, token::ANY_SERVICE),
             Scope::Register(Some(name)) => write!(f, "{}{name}", token::REGISTER),
         }

@@ -368,6 +368,16 @@ text!(
 );
 
 text!(
+    /// A secret that another program has as well. What is wrong with it is said without showing it.
+    SharedSecret, "evenkeel-shared-secret", "a secret such as \"${file:/run/secrets/github}\"", |text| {
+        match text.len() {
+            16..=256 => Ok(text.to_owned()),
+            n => Err(format!("a secret of {n} bytes is not taken: write 16 to 256, such as `openssl rand -hex 32` prints")),
+        }
+    }
+);
+
+text!(
     /// A status whose page is replaced: a key of `error_pages`.
     ErrorStatus, "evenkeel-error-status", "a status such as \"503\"", |text| {
         match text.parse::<u16>().is_ok_and(|s| (400..600).contains(&s)) && text.len() == 3 {

@@ -75,6 +75,7 @@ const FIXTURES: &[(&str, &str)] = &[
     ("access-log-samples-nothing", "@#shop[access_log]\nsample = 0\n"),
     ("admin-exposed", "@[admin]\nlisten = \"0.0.0.0:7070\"\n#shop"),
     ("api-without-token", "@[api]\nlisten = \"127.0.0.1:7071\"\n#shop"),
+    ("deploys-without-api", "@#shop[deploys]\ngithub_secret = \"${env:SECRET}\"\n"),
     ("scope-without-api", "@[token.a]\nhash = \"${env:GOOD_HASH}\"\nscopes = [\"services:read\"]\n#shop"),
     (
         "same-token",

@@ -24,10 +24,13 @@ const POLICY: &str = "evenkeel-policy";
 const OBSERVE: &str = "evenkeel-observe";
 const GATEWAY: &str = "evenkeel-gateway";
 const CONSOLE: &str = "evenkeel-console";
+const STORE: &str = "evenkeel-store";
 const TESTKIT: &str = "evenkeel-testkit";
 
 /// The planes know no database, and libraries name their errors.
 const NO_STORE: &[&str] = &["anyhow", "rusqlite", "tokio-postgres", "redis", "fred"];
+/// Only the store names a database driver.
+const NO_DRIVER: &[&str] = &["rusqlite", "tokio-postgres", "redis", "fred"];
 /// Decisions are pure: no runtime, no socket, no randomness of their own, no clock.
 const PURE: &[&str] =
     &["anyhow", "getrandom", "jiff", "rand", "rustix", "socket2", "tokio", "rusqlite", "tokio-postgres"];
@@ -38,13 +41,19 @@ const TABLE: &[Edges] = &[
     Edges { name: OBSERVE, uses: &[KERNEL], tests: &[TESTKIT], never: NO_STORE },
     Edges { name: GATEWAY, uses: &[KERNEL, POLICY], tests: &[TESTKIT], never: NO_STORE },
     Edges { name: CONSOLE, uses: &[KERNEL], tests: &[TESTKIT], never: NO_STORE },
-    Edges { name: EVENKEEL, uses: &[KERNEL, POLICY, OBSERVE, GATEWAY, CONSOLE], tests: &[TESTKIT], never: &[] },
+    Edges { name: STORE, uses: &[KERNEL], tests: &[TESTKIT], never: &["anyhow", "tokio", "tokio-postgres"] },
+    Edges {
+        name: EVENKEEL,
+        uses: &[KERNEL, POLICY, OBSERVE, GATEWAY, CONSOLE, STORE],
+        tests: &[TESTKIT],
+        never: NO_DRIVER,
+    },
     // Dev only: what follows is in no product.
     Edges { name: TESTKIT, uses: &[KERNEL], tests: &[], never: &[] },
     Edges {
         name: "evenkeel-it",
         uses: &[],
-        tests: &[EVENKEEL, KERNEL, POLICY, OBSERVE, GATEWAY, CONSOLE, TESTKIT],
+        tests: &[EVENKEEL, KERNEL, POLICY, OBSERVE, GATEWAY, CONSOLE, STORE, TESTKIT],
         never: &[],
     },
     Edges { name: "evenkeel-bench", uses: &[KERNEL], tests: &[], never: &[] },

@@ -16,6 +16,7 @@ use console::view::{
 };
 use console::{
     AdminServer, AdminSettings, ApiServer, ApiSettings, Limits, Readiness, Token, TokenHash, TokenStore, Vitals,
+    WebhookSecret,
 };
 use kernel::journal::JournalReader;
 use kernel::store::FileHealth;
@@ -27,11 +28,13 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-pub(crate) use past::Past;
+pub(crate) use past::{BEGIN_UNIX_S, ELSEWHERE, Past};
 
 pub(crate) const OPERATOR_TOKEN: &str = "evk_operator-token";
 pub(crate) const SHOP_TOKEN: &str = "evk_shop-token";
 pub(crate) const READER_TOKEN: &str = "evk_reader-token";
+pub(crate) const DEPLOY_TOKEN: &str = "evk_deploy-token";
+pub(crate) const GITHUB_SECRET: &str = "It's a secret to everybody";
 
 /// Nothing here takes longer than a moment; a test that waits this long has failed.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -231,6 +234,7 @@ fn tokens() -> TokenStore {
         token("ops", OPERATOR_TOKEN, console::token::OPERATOR),
         token("shop", SHOP_TOKEN, "register:shop"),
         token("reader", READER_TOKEN, console::token::SERVICES_READ),
+        token("ci", DEPLOY_TOKEN, console::token::DEPLOYS_WRITE),
     ])
     .unwrap()
 }
@@ -280,7 +284,9 @@ impl Api {
         let node = Arc::new(FakeNode::default());
         let vitals = Vitals::new(node.clone(), node.past.clock.clone());
         let register = Arc::new(FakeRegister::default());
-        let server = ApiServer::new(vitals, register.clone(), ApiSettings { tokens: tokens() }, Limits::default());
+        let github_secret = Some(WebhookSecret::new(GITHUB_SECRET));
+        let settings = ApiSettings { tokens: tokens(), github_secret };
+        let server = ApiServer::new(vitals, register.clone(), settings, Limits::default());
         let (trigger, drain) = DrainTrigger::new();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();

@@ -18,12 +18,17 @@ use tokio::sync::watch;
 /// When the tests' clocks begin: 2026-03-01 12:00:00 UTC.
 pub(crate) const BEGIN_UNIX_S: u64 = 1_772_366_400;
 
+/// Where the cursors of another process begin.
+pub(crate) const ELSEWHERE: u64 = 1_000_000;
+
 #[derive(Debug)]
 pub(crate) struct Past {
     /// Stands until it is moved; servers of the kit share it.
     pub(crate) clock: Clock,
     /// Events are told here.
     pub(crate) journal: Journal,
+    /// What another process tells, which writes to the same journal.
+    pub(crate) elsewhere: Journal,
     kept: Arc<Kept>,
     pub(crate) tallies: Arc<Tallies>,
     /// Newest first.
@@ -38,6 +43,7 @@ pub(crate) struct Past {
 #[derive(Debug)]
 struct Kept {
     told: Journal,
+    elsewhere: Journal,
     lost: Mutex<bool>,
 }
 
@@ -49,10 +55,12 @@ impl Default for Past {
     fn default() -> Past {
         let clock = Clock::manual(SystemTime::UNIX_EPOCH + Duration::from_secs(BEGIN_UNIX_S));
         let journal = Journal::unkept(clock.clone(), Boot::new(&mut Entropy::from_seed(7)));
+        let elsewhere = Journal::unkept(clock.clone(), Boot::new(&mut Entropy::from_seed(8)));
         Past {
-            kept: Arc::new(Kept { told: journal.clone(), lost: Mutex::default() }),
+            kept: Arc::new(Kept { told: journal.clone(), elsewhere: elsewhere.clone(), lost: Mutex::default() }),
             clock,
             journal,
+            elsewhere,
             tallies: Arc::default(),
             traces: Mutex::default(),
             files: Mutex::default(),
@@ -71,10 +79,9 @@ impl Past {
         self.journal.changes()
     }
 
-    /// Reading the journal fails from now on.
-    #[allow(dead_code, reason = "for tests of what is said when it cannot be read")]
-    pub(crate) fn lose_journal(&self) {
-        *self.kept.lost.lock().unwrap() = true;
+    /// Reading the journal fails from now on, or works again.
+    pub(crate) fn lose_journal(&self, is_lost: bool) {
+        *self.kept.lost.lock().unwrap() = is_lost;
     }
 
     pub(crate) fn why(&self, id: &str) -> Why {
@@ -131,7 +138,10 @@ impl JournalReader for Kept {
             return Err(io::Error::other("the disk is away"));
         }
         let records = self.told.recent(usize::MAX).into_iter().rev();
-        let records: Vec<Record> = records.map(|r| Record { cursor: r.number, ..r }).collect();
+        let records = records.map(|r| Record { cursor: r.number, ..r });
+        let others = self.elsewhere.recent(usize::MAX).into_iter().rev();
+        let records: Vec<Record> =
+            records.chain(others.map(|r| Record { cursor: ELSEWHERE + r.number, ..r })).collect();
         Ok(query.answer_from(records.into_iter()))
     }
 }

@@ -3,24 +3,29 @@
 
 #![expect(clippy::print_stdout, reason = "an example tells its user where to look")]
 
+mod past;
+
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use console::view::{
-    Acted, ActionError, BudgetView, ConfigView, DeployMark, EndpointAction, EndpointState, EndpointView, NoTallies,
-    Node, NodeView, Order, ReloadView, ServiceAction, ServiceView, TrafficView,
+    Acted, ActionError, BudgetView, ConfigView, DeployMark, EndpointAction, EndpointState, EndpointView, Node,
+    NodeView, Order, ReloadView, ServiceAction, ServiceView, TrafficView,
 };
 use console::{AdminServer, AdminSettings, Limits, Readiness, Vitals};
-use kernel::journal::{Boot, Journal, JournalReader};
+use kernel::journal::JournalReader;
 use kernel::metrics::{Latency, LatencySum};
 use kernel::store::FileHealth;
 use kernel::tally::TallyReader;
 use kernel::trace::{TraceLine, Why};
 use kernel::{Clock, DrainPhase, DrainTrigger, Entropy, Finding, Moment, Place, Severity};
 
+use past::Past;
+
 struct Made {
     clock: Clock,
-    journal: Journal,
+    past: Arc<Past>,
+    changes: tokio::sync::watch::Sender<u64>,
     scene: String,
     reloaded: Mutex<Option<Moment>>,
 }
@@ -178,31 +183,30 @@ impl Node for Made {
     }
 
     fn journal(&self) -> Arc<dyn JournalReader> {
-        Arc::new(self.journal.clone())
+        self.past.clone()
     }
 
     fn journal_changes(&self) -> tokio::sync::watch::Receiver<u64> {
-        self.journal.changes()
+        self.changes.subscribe()
     }
 
     fn tallies(&self) -> Arc<dyn TallyReader> {
-        Arc::new(NoTallies)
+        self.past.clone()
     }
 
-    fn why(&self, _id: &str) -> Why {
-        Why::NotKept { oldest_unix_ms: None, sample_one_in: 0, slow_ms: 0 }
+    fn why(&self, id: &str) -> Why {
+        self.past.why(id)
     }
 
-    fn traces(&self, _most: usize, _service: Option<&str>) -> Vec<TraceLine> {
-        Vec::new()
+    fn traces(&self, most: usize, service: Option<&str>) -> Vec<TraceLine> {
+        self.past.lines(most, service)
     }
 
     fn store(&self) -> Vec<FileHealth> {
-        Vec::new()
+        self.past.files(&self.scene)
     }
 
     fn deploy(&self, mark: &DeployMark) -> Result<Acted, ActionError> {
-        self.journal.tell(mark.event());
         Ok(Acted { message: mark.event().sentence(), kept: false })
     }
 }
@@ -227,8 +231,8 @@ impl Made {
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let clock = Clock::real();
     let scene = std::env::args().nth(1).unwrap_or_else(|| "calm".into());
-    let journal = Journal::unkept(clock.clone(), Boot::new(&mut Entropy::from_seed(1)));
-    let node = Made { clock: clock.clone(), journal, scene, reloaded: Mutex::new(None) };
+    let (past, changes) = (Arc::new(Past::new(&clock, &scene)), tokio::sync::watch::Sender::new(0));
+    let node = Made { clock: clock.clone(), past, changes, scene, reloaded: Mutex::new(None) };
     let vitals = Vitals::new(Arc::new(node), clock);
     let (trigger, drain) = DrainTrigger::new();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;

@@ -1,76 +1,18 @@
-//! The page on one service: its figures, its endpoints, and what an operator can do about them. Each action is a form
-//! with a field for the reason; nothing needs a script. The page does not refresh itself, because a reason that is being
-//! typed would be lost.
-
-use std::time::Duration;
+//! What an operator can do about a service: each action is a form with a field for the reason; nothing needs a script.
+//! These parts of a page are never replaced while it is open, because a reason that is being typed would be lost.
 
 use maud::{Markup, html};
 
+use super::parts::state_word;
 use crate::actions::{endpoint_path, service_path};
 use crate::guard::CSRF_FIELD;
-use crate::page::{endpoint_heads, endpoint_row, shell, state_word, table, tiles, top};
-use crate::status::{EndpointStatus, ServiceStatus, Status};
+use crate::status::{EndpointStatus, ServiceStatus};
 use crate::view::{EndpointAction, EndpointState, ServiceAction};
-use crate::words;
 
 use kernel::overrides::MAX_REASON_CHARS;
 
-/// The page.
-pub(crate) fn page(status: &Status, service: &ServiceStatus, csrf: &str) -> String {
-    let name = &service.traffic.name;
-    let tiers = service.has_tiers();
-    let rows = html! { @for endpoint in &service.endpoints { (endpoint_row(None, tiers, endpoint)) } };
-    let window = words::window(Duration::from_secs_f64(status.window_seconds));
-    let body = html! {
-        (top(status))
-        main {
-            (state(service))
-            (table("Endpoints", &format!("{window}, counting every attempt"), &endpoint_heads(false, tiers), &rows))
-            @if !service.endpoints.is_empty() { (endpoint_actions(service, csrf)) }
-            @if tiers { (tier_actions(service, csrf)) }
-        }
-        footer class="foot" {
-            a href="/" { "Whole node" }
-            a href=(crate::actions::page_of(name)) { "Refresh" }
-        }
-    };
-    shell(&format!("{name} · Evenkeel"), false, &body)
-}
-
-fn state(service: &ServiceStatus) -> Markup {
-    let total = service.endpoints.len();
-    let taken_out = service.endpoints.iter().filter(|e| e.state.is_taken_out()).count();
-    html! {
-        section class="card" aria-label="State" {
-            div class="state" {
-                div {
-                    h1 { "Service " (service.traffic.name) }
-                    p {
-                        (service.healthy) " of " (words::count(total, "endpoint")) " healthy"
-                        @if taken_out > 0 { ", " (taken_out) " taken out by operators" }
-                    }
-                }
-            }
-            (tiles(&service.traffic, &html! {}))
-            dl class="pairs inset" {
-                @if service.has_tiers() {
-                    dt { "Tier" }
-                    dd {
-                        (service.active_tier) ", of " (words::count(service.tiers, "tier"))
-                        @if !service.tier_reason.is_empty() { span class="note" { " · " (words::tame(&service.tier_reason)) } }
-                    }
-                }
-                @if let Some(budget) = service.budget_in_words() { dt { "Second tries" } dd { (budget) } }
-                @let causes = service.second_tries_in_words();
-                @if !causes.is_empty() { dt { "By cause" } dd { (causes) span class="note" { " · since the start" } } }
-                @let waiting = service.waiting_in_words();
-                @if !waiting.is_empty() { dt { "Waiting" } dd { (waiting) } }
-            }
-        }
-    }
-}
-
-fn endpoint_actions(service: &ServiceStatus, csrf: &str) -> Markup {
+/// Taking endpoints out and back in.
+pub(crate) fn endpoint_actions(service: &ServiceStatus, csrf: &str) -> Markup {
     html! {
         section class="card config" aria-labelledby="take-out" {
             h2 id="take-out" { "Take endpoints out, or back in" }
@@ -129,7 +71,8 @@ fn force_box(text: &str) -> Markup {
     html! { label class="force" { input type="checkbox" name="force" value="true"; " " (text) } }
 }
 
-fn tier_actions(service: &ServiceStatus, csrf: &str) -> Markup {
+/// Switching tiers.
+pub(crate) fn tier_actions(service: &ServiceStatus, csrf: &str) -> Markup {
     let tiers: std::collections::BTreeSet<u8> = service.endpoints.iter().map(|e| e.tier).collect();
     let failover = service_path(&service.traffic.name, ServiceAction::Failover { tier: None });
     let failback = service_path(&service.traffic.name, ServiceAction::Failback);

@@ -1,0 +1,131 @@
+//! The state in one sentence, and what is being done about it: the worst thing first, since when, who takes the requests
+//! meanwhile, and what clients saw of it. The present state comes from the node, the moment from the journal.
+
+use std::time::Duration;
+
+use kernel::journal::Record;
+
+use crate::status::{EndpointStatus, ServiceStatus, Status};
+use crate::view::EndpointState;
+use crate::words;
+
+/// Further things that are wrong and are said in a sentence each; the tables have them all.
+const FURTHER: usize = 2;
+
+/// The state, and what is done about it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub(crate) struct Headline {
+    /// The state in a sentence.
+    pub(crate) headline: String,
+    /// What is being done, and what else is to be known; a sentence each.
+    pub(crate) doing: Vec<String>,
+}
+
+impl Headline {
+    /// From the state and the newest records.
+    pub(crate) fn of(status: &Status, records: &[Record], now_unix_ms: u64) -> Headline {
+        let troubled = by_gravity(status);
+        let mut doing = Vec::new();
+        let headline = match troubled.first() {
+            None => {
+                if status.level == crate::status::Level::Ok {
+                    doing.push("Nothing needs to be done.".to_owned());
+                }
+                status.summary.clone()
+            }
+            Some((service, endpoint)) => {
+                if service.is_lost() {
+                    doing.extend(lost(service));
+                } else {
+                    doing.push(meanwhile(service, status));
+                }
+                sentence(service, endpoint, records, now_unix_ms)
+            }
+        };
+        let mut further = troubled.iter().skip(1);
+        for (service, endpoint) in further.by_ref().take(FURTHER) {
+            doing.push(format!("Also: {}", sentence(service, endpoint, records, now_unix_ms)));
+        }
+        match further.count() {
+            0 => {}
+            1 => doing.push("One more endpoint is not healthy.".to_owned()),
+            n => doing.push(format!("{n} more endpoints are not healthy.")),
+        }
+        doing.extend(status.notices.iter().cloned());
+        Headline { headline, doing }
+    }
+}
+
+/// Endpoints in trouble, the worst first: those of services that nobody serves, then what is out, then what is in doubt.
+fn by_gravity(status: &Status) -> Vec<(&ServiceStatus, &EndpointStatus)> {
+    let all = status.services.iter().flat_map(|s| s.endpoints.iter().map(move |e| (s, e)));
+    let mut troubled: Vec<_> = all.filter(|(_, e)| e.state.is_trouble()).collect();
+    troubled.sort_by_key(|(service, e)| {
+        let state = match e.state {
+            EndpointState::Ejected | EndpointState::Unhealthy => 0,
+            EndpointState::Probation => 1,
+            EndpointState::Suspect => 2,
+            // An operator knows of it.
+            _ => 3,
+        };
+        (!service.is_lost(), state, e.since_seconds)
+    });
+    troubled
+}
+
+/// `a:1 of shop was taken out 40 s ago: 5 failures in a row.`
+fn sentence(service: &ServiceStatus, e: &EndpointStatus, records: &[Record], now_unix_ms: u64) -> String {
+    let what = match e.state {
+        EndpointState::Healthy => "is healthy",
+        EndpointState::Suspect => "has been suspect since",
+        EndpointState::Ejected => "was taken out",
+        EndpointState::Probation => "was put on trial",
+        EndpointState::Unhealthy => "began to fail its checks",
+        EndpointState::Draining | EndpointState::Drained => "was drained",
+        EndpointState::Down => "was taken down",
+    };
+    let is_it = |r: &&Record| r.service == service.traffic.name && r.endpoint == e.traffic.name && r.mark;
+    // The journal knows the moment; the state counts from the last change of any kind.
+    let told = match e.state {
+        EndpointState::Ejected | EndpointState::Down => records.iter().find(is_it).map(|r| r.until_unix_ms),
+        _ => None,
+    };
+    let since = told.map(|at| now_unix_ms.saturating_sub(at) / 1_000).or(e.since_seconds);
+    let when = since.map(|s| format!(" {}", words::ago(Duration::from_secs(s)))).unwrap_or_default();
+    let reason = words::tame(&e.reason);
+    let why = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+    format!("{} of {} {what}{when}{why}.", e.traffic.name, service.traffic.name)
+}
+
+/// Who takes the requests of a service in trouble, and what clients saw.
+fn meanwhile(service: &ServiceStatus, status: &Status) -> String {
+    let is_taking = |e: &&EndpointStatus| e.tier == service.active_tier && e.state.is_in_use();
+    let usable = service.endpoints.iter().filter(is_taking).count();
+    let who = match usable {
+        0 => "No other endpoint of its tier takes the requests".to_owned(),
+        1 => "Its one other endpoint takes the requests".to_owned(),
+        n => format!("Its {n} others take the requests"),
+    };
+    let window = words::window(Duration::from_secs_f64(status.window_seconds));
+    let name = &service.traffic.name;
+    let seen = match service.traffic.success_ratio {
+        None => format!("nobody asked for {name} in {window}"),
+        Some(ratio) if ratio >= 1.0 => format!("clients of {name} saw no failure in {window}"),
+        Some(ratio) => format!("clients of {name} saw {} failures in {window}", words::at_least(1.0 - ratio)),
+    };
+    format!("{who}; {seen}.")
+}
+
+/// What becomes of requests to a service that nobody serves.
+fn lost(service: &ServiceStatus) -> Vec<String> {
+    let name = &service.traffic.name;
+    let mut text = vec![format!("No endpoint of {name} takes requests.")];
+    if service.parked > 0 {
+        let n = words::grouped(service.parked);
+        let verb = if service.parked == 1 { "request waits" } else { "requests wait" };
+        text.push(format!("{n} {verb} for one that can be reached; it is tried again all the time."));
+    } else {
+        text.push("Each is tried again all the time; the first that answers takes requests again.".to_owned());
+    }
+    text
+}
