@@ -23,5 +23,6 @@ mod packaging;
 mod reload;
 mod service_manager;
 mod stopping;
+mod story;
 mod support;
 mod traffic;

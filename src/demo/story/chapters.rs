@@ -141,7 +141,7 @@ pub(super) const CHAPTERS: [Chapter; 7] = [
         close: RETURNED,
         // A 500 may be the answer to a request that must not be made twice, so it is passed on.
         paths: &[Kept::Failed],
-        may_fail: MayFail::OneIn(4),
+        may_fail: MayFail::OneIn(3),
     },
     Chapter {
         name: "flood",

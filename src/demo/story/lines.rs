@@ -11,10 +11,16 @@ use super::chapters::Chapter;
 use super::told::{Hurt, Seen, Told};
 use crate::demo::report::Replica;
 
+/// A document, with what it is in front.
+#[derive(Serialize)]
+struct Line<'a, T> {
+    line: &'a str,
+    #[serde(flatten)]
+    rest: &'a T,
+}
+
 fn line(which: &str, rest: &impl Serialize) -> anyhow::Result<String> {
-    let mut document = serde_json::to_value(rest)?;
-    document["line"] = which.into();
-    Ok(format!("{document}\n"))
+    Ok(serde_json::to_string(&Line { line: which, rest })? + "\n")
 }
 
 pub(super) fn begin(
@@ -23,7 +29,8 @@ pub(super) fn begin(
     replicas: &[Replica],
     rate: u32,
 ) -> anyhow::Result<String> {
-    let replicas: Vec<String> = replicas.iter().map(|replica| replica.addr.to_string()).collect();
+    let replicas: Vec<_> =
+        replicas.iter().map(|replica| json!({ "address": replica.addr, "control": replica.control })).collect();
     line("begun", &json!({ "gateway": gateway, "console": console, "replicas": replicas, "rate": rate }))
 }
 
