@@ -68,6 +68,9 @@ impl Default for DemoOptions {
     }
 }
 
+/// Gives at most so many requests of a service.
+pub type Traces = Box<dyn Fn(usize, &str) -> Vec<TraceLine> + Send + Sync>;
+
 /// A gateway that runs.
 pub struct Running {
     /// Where it takes requests.
@@ -81,7 +84,7 @@ pub struct Running {
     /// What it did with one request.
     pub why: Box<dyn Fn(&str) -> Why + Send + Sync>,
     /// The newest requests of a service that it can tell of, newest first.
-    pub traces: Box<dyn Fn(usize, &str) -> Vec<TraceLine> + Send + Sync>,
+    pub traces: Traces,
     /// Stops it, without a drain delay; awaited once, at the end.
     pub stop: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
