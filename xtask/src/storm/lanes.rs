@@ -145,6 +145,9 @@ impl Job<'_> {
                 command.arg(name).arg(value);
             }
         }
+        if self.scenario.is_exact {
+            command.arg("--exact");
+        }
         if let Some(times) = self.times {
             for (name, value) in [("--secs", times.secs), ("--inject", times.inject), ("--heal", times.heal)] {
                 command.arg(name).arg(value.to_string());
