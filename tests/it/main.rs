@@ -25,4 +25,5 @@ mod service_manager;
 mod stopping;
 mod story;
 mod support;
+mod tallies;
 mod traffic;

@@ -39,7 +39,8 @@ usage: cargo xtask COMMAND [OPTIONS]
                            runs the fuzz targets; --keep adds what they learned to the corpus
   interop [--short]        third-party clients against the release binary
   storm [--scenario a,b] [--peers a,b] [--repeats 2] [--parallel N] [--dist] [--short]
-                           what clients see when replicas fail, beside nginx, HAProxy and Envoy";
+                           what clients see when replicas fail, beside nginx, HAProxy and Envoy
+        [--counts]         whether the node counts what its clients count, after a minute of every fault";
 
 fn main() -> ExitCode {
     match run() {

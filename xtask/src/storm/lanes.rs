@@ -115,7 +115,7 @@ impl Job<'_> {
         let run = self.folder.join(format!("run/{}.{}.{}", self.scenario.key, self.peer.name(), self.repeat));
         // What an earlier try wrote is no part of this one.
         drop(fs::remove_dir_all(&run));
-        let commands = self.peer.commands(self.scenario.is_limited);
+        let commands = self.peer.commands(self.scenario);
         let mut command = match isolation {
             Isolation::None => Command::new(self.storm),
             Isolation::Namespaces => {

@@ -16,9 +16,9 @@ const PATIENCE: Duration = Duration::from_secs(40);
 
 pub(super) fn scenario() -> Scenario {
     let flow = |rate: f64| Flow { profile: vec![(0.0, rate)], timeout: PATIENCE, ..Flow::default() };
-    let orders = Flow { name: "orders", method: "POST", path: "/orders", orders: true, ..flow(40.0) };
+    let orders = Flow { name: "orders", method: "POST", path: "/orders", orders: true, ..flow(20.0) };
     // An order without an id is a mistake of the client's.
-    let mistakes = Flow { name: "mistakes", method: "POST", path: "/orders", ..flow(10.0) };
+    let mistakes = Flow { name: "mistakes", method: "POST", path: "/orders", ..flow(5.0) };
     let any = |flow: Flow| Flow { expect: Expect::Anything, ..flow };
     let one = |index: usize, from: f64, to: f64, fault: serde_json::Value| {
         [(from, Event::Fault(index, fault)), (to, Event::Fault(index, json!({})))]
@@ -37,7 +37,7 @@ pub(super) fn scenario() -> Scenario {
     Scenario {
         key: KEY,
         title: "a minute of every fault; what clients counted against what the node counted",
-        flows: vec![flow(300.0), any(orders), any(mistakes)],
+        flows: vec![flow(150.0), any(orders), any(mistakes)],
         secs: 60.0,
         inject: 4.0,
         heal: 55.0,
