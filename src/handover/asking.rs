@@ -206,4 +206,19 @@ mod tests {
         assert!(matches!(outcome, Err(AskError::Io(_))), "{outcome:?}");
         assert!(ready.is_none(), "the old one hears nothing but the end");
     }
+
+    #[test]
+    fn one_that_ends_before_it_answers_is_nobody() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = std::os::unix::net::UnixListener::bind(directory.path().join(SOCKET)).unwrap();
+        std::thread::scope(|scope| {
+            // With the line unread the end is a reset, with nothing to read it is an end.
+            scope.spawn(|| drop(place.accept().unwrap()));
+            assert!(take_over(directory.path()).unwrap().is_none());
+        });
+        drop(place);
+        assert!(take_over(directory.path()).unwrap().is_none(), "a socket that was left behind");
+        assert!(take_over(&directory.path().join("nothing")).unwrap().is_none());
+        assert_eq!(who(directory.path()), None);
+    }
 }

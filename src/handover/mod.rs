@@ -21,8 +21,8 @@
 //! the new one has them once they were sent. Nothing is sent to or taken from anybody but the same user and root.
 //!
 //! Limits: [`MAX_SOCKETS`] sockets, lines of [`wire::MAX_LINE_BYTES`], [`MAX_REGISTERED`] registrations, and a time for
-//! each step. What else is in memory (what endpoints are judged by, counters) is not handed over; it begins anew, as after
-//! a restart.
+//! each step. What else is in memory (what endpoints are judged by, say) is not handed over; it begins anew, as after a
+//! restart.
 
 pub mod asking;
 pub mod giving;

@@ -112,6 +112,28 @@ fn requests_that_were_sent_ahead_are_all_answered() {
     ends(&mut old);
 }
 
+#[test]
+fn one_that_never_stops_sending_ahead_is_ended_in_order() {
+    let (store, gate) = (store(), Gate::new());
+    let shop = held_shop(&gate);
+    let config = with_store(&Config::new().service("shop", &[shop.addr()], ""), store.path());
+    let mut old = config.up();
+    let mut client = RawClient::connect(old.gateway()).unwrap();
+    let ahead = "GET /more HTTP/1.1\r\nHost: shop\r\n\r\n".repeat(300);
+    client.send(format!("GET /held HTTP/1.1\r\nHost: shop\r\n\r\n{ahead}")).unwrap();
+    eventually(SOON, "the request to arrive", || (shop.requests() == 1).then_some(()));
+    let _new = next(&config);
+    old.wait_log("the next process serves", SOON).unwrap();
+    gate.open();
+    // The one in flight, and 256 more behind each of which there is more; then the last.
+    let answers = client.read_responses(258, SOON).unwrap();
+    let kept = answers.iter().filter(|answer| !answer.closes()).count();
+    assert_eq!((kept, answers[257].closes()), (257, true));
+    client.expect_close(SOON).unwrap();
+    assert_eq!(shop.requests(), 258, "what is not answered was not asked");
+    ends(&mut old);
+}
+
 /// A node with a tunnel through it, and the tunnel.
 #[track_caller]
 fn tunnel(config: &Config) -> (Binary, RawClient) {

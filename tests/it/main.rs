@@ -27,3 +27,4 @@ mod story;
 mod support;
 mod tallies;
 mod traffic;
+mod unseen;

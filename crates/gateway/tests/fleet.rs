@@ -44,8 +44,9 @@ fn the_least_busy_endpoint_is_chosen() {
     let mut client = running.client();
     first.send(get("/")).unwrap();
     eventually(SOON, "the request that takes long", || (busy.requests() == 1).then_some(()));
-    let order: String = (0..9).map(|_| client.get("/", SOON).unwrap().text()).collect();
-    assert!(["a", "b", "c"].iter().all(|name| order.matches(name).count() == 3), "{order}");
+    // Who of the others gets how many depends on their speed, which is the machine's.
+    let order: String = (0..30).map(|_| client.get("/", SOON).unwrap().text()).collect();
+    assert!(!order.contains("busy") && ["a", "b", "c"].iter().all(|name| order.contains(name)), "{order}");
     gate.open();
     assert_eq!(first.read_response(SOON).unwrap().text(), "busy");
     let next: Vec<String> = (0..4).map(|_| client.get("/", SOON).unwrap().text()).collect();

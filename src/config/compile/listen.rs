@@ -42,7 +42,7 @@ pub(crate) const ADDRESS_UNAVAILABLE: Rule = Rule {
     why: "A node that listens on some of its addresses only would look healthy and be half unreachable, so it does \
           not start.",
     remedy: "For a taken port, find the process with `ss -ltnp 'sport = :8080'` and stop it, or choose another port. \
-             For a port below 1024, give the binary the right (`setcap cap_net_bind_service=+ep`, or \
+             If it is a node that this one is to replace, start this one with `--take-over`. For a port below 1024, give the binary the right (`setcap cap_net_bind_service=+ep`, or \
              `AmbientCapabilities=` in the unit file). For an address the machine does not have, write one that `ip \
              address` lists, or `0.0.0.0` for all.",
     example: "[gateway]\nlisten = \"127.0.0.1:8080\"",
