@@ -220,7 +220,7 @@ fn a_journal_whose_cap_was_lowered_gives_room_back() {
     let node = place.node();
     for n in 0..600 {
         let event =
-            Event::ConfigApplied { config: n.to_string(), changes: "x".repeat(1_900), held_back: "y".repeat(1_900) };
+            Event::ConfigApplied { config: n.to_string(), changes: "x".repeat(1_900), outcome: "y".repeat(1_900) };
         node.journal.tell(event);
     }
     node.journal.tell_durably(deployed("last")).wait(SOON).unwrap();
