@@ -38,7 +38,8 @@ pub(crate) fn page() -> String {
 
 /// What there is to say of one kind, in Markdown.
 pub(crate) fn explained(kind: EventKind) -> String {
-    format!("# {}\n\n{}", kind.name(), about(kind))
+    let name = kind.name();
+    format!("# {name}\n\n{}\n`evenkeel journal --kind {name}` shows those that there were.\n", about(kind))
 }
 
 fn about(kind: EventKind) -> String {
