@@ -137,7 +137,8 @@ fn main() {
     );
 
     // Series: an hour of counts, brought over as if the disk had been away.
-    let wall = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1_790_002_800);
+    // A millisecond before the next second, when counts are taken.
+    let wall = std::time::SystemTime::UNIX_EPOCH + Duration::from_millis(1_790_002_800_999);
     let manual = Clock::manual(wall);
     let (journal, _intake) = Journal::new(manual.clone(), Boot::new(&mut Entropy::from_os().unwrap()));
     let store = Store::open(config.clone(), manual.clone(), journal);

@@ -196,7 +196,7 @@ impl JournalWriter {
         let shelf = self.writer.shelf.clone();
         let Some(ready) = self.writer.ready() else { return };
         let is_tight = room::used(ready.db).is_ok_and(|pages| pages > room::soft(shelf.pages_max()));
-        if !(is_due || is_tight) || !self.tidier.may() {
+        if !(is_due || is_tight) || !self.tidier.may(now) {
             return;
         }
         self.upkeep_at = now + self.upkeep_every;

@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use kernel::Moment;
 use kernel::store::Leases;
 use rusqlite::{Connection, ErrorCode};
 
@@ -16,21 +17,31 @@ pub(crate) const LEASE: &str = "retention";
 /// Pieces that go at a time: the writer has other things to do.
 const PIECES_MAX: usize = 400;
 
+/// How often the lease is asked for at most.
+const ASK_EVERY: Duration = Duration::from_secs(1);
+
 /// Says whether this process is the one that clears away.
 #[derive(Debug)]
 pub(crate) struct Tidier {
     leases: Arc<dyn Leases>,
     ttl: Duration,
+    ask_every: Duration,
+    /// When it may be asked for again.
+    ask_at: Moment,
 }
 
 impl Tidier {
     pub(crate) fn new(leases: Arc<dyn Leases>, every: Duration) -> Tidier {
         // Long enough to be held from one time to the next, short enough to be taken over within minutes.
-        Tidier { leases, ttl: every * 3 }
+        Tidier { leases, ttl: every * 3, ask_every: every.min(ASK_EVERY), ask_at: Moment::ZERO }
     }
 
     /// Takes the lease, or goes on holding it. While the ledger is lost nobody does.
-    pub(crate) fn may(&self) -> bool {
+    pub(crate) fn may(&mut self, now: Moment) -> bool {
+        if now < self.ask_at {
+            return false;
+        }
+        self.ask_at = now + self.ask_every;
         matches!(self.leases.take(LEASE, self.ttl), Ok(Some(_)))
     }
 }

@@ -225,7 +225,7 @@ impl SeriesWriter {
         let shelf = self.writer.shelf.clone();
         let Some(ready) = self.writer.ready() else { return };
         let is_tight = room::used(ready.db).is_ok_and(|pages| pages > room::soft(shelf.pages_max()));
-        if !(is_tight || now >= self.upkeep_at) || !self.tidier.may() {
+        if !(is_tight || now >= self.upkeep_at) || !self.tidier.may(now) {
             return;
         }
         self.upkeep_at = now + self.config.upkeep_every;
