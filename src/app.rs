@@ -21,9 +21,10 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use console::{AdminServer, AdminSettings, ApiServer, ApiSettings, Limits, Vitals};
+use console::{AdminServer, AdminSettings, ApiServer, ApiSettings, Limits, Node, Vitals};
 use gateway::{Gateway, GatewayView};
-use kernel::journal::{Boot, Journal};
+use kernel::journal::{Boot, Journal, JournalReader};
+use kernel::trace::{TraceLine, Why};
 use kernel::{Clock, DrainTrigger, Entropy, Finding, Moment, Severity};
 use observe::{Process, Registry};
 use store::Store;
@@ -328,6 +329,23 @@ impl App {
     pub fn view(&self) -> impl Fn() -> GatewayView + Send + Sync + use<> {
         let gateway = self.inner.gateway.clone();
         move || gateway.view()
+    }
+
+    /// What was told; reading it may block.
+    pub fn journal(&self) -> Arc<dyn JournalReader> {
+        self.inner.journal()
+    }
+
+    /// What was done with a request, by its id.
+    pub fn why(&self) -> impl Fn(&str) -> Why + Send + Sync + use<> {
+        let inner = self.inner.clone();
+        move |id| inner.why(id)
+    }
+
+    /// The newest requests that can be told of, newest first; of one service, if it is named.
+    pub fn traces(&self) -> impl Fn(usize, Option<&str>) -> Vec<TraceLine> + Send + Sync + use<> {
+        let inner = self.inner.clone();
+        move |most, service| inner.traces(most, service)
     }
 
     /// Reads the configuration again. Blocks.

@@ -211,9 +211,10 @@ fn start_next() {
 
 /// Runs the demo with a node of its own.
 pub fn demo(args: &DemoArgs) -> ExitCode {
-    let outcome = start_log("warn", LogFormat::Text).and_then(|()| demo::run(args, start_for_demo));
+    let outcome = start_log(args.log(), LogFormat::Text).and_then(|()| demo::run(args, start_for_demo));
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
         Err(error) => {
             complain(&error);
             ExitCode::from(2)
@@ -233,9 +234,12 @@ async fn start_for_demo(text: String) -> anyhow::Result<Running> {
     app.enter().await?;
     let gateway = *app.addresses().gateway.first().context("the demo's configuration has a gateway")?;
     let console = app.addresses().console.context("the demo's configuration has a console")?;
-    let view = Box::new(app.view());
+    let (view, why) = (Box::new(app.view()), Box::new(app.why()));
+    let traces = app.traces();
+    let traces = Box::new(move |most: usize, service: &str| traces(most, Some(service)));
+    let journal = app.journal();
     let stop = Box::pin(async move {
         let _in_time = app.stop(Duration::ZERO, "the demo ends").await;
     });
-    Ok(Running { gateway, console, view, stop })
+    Ok(Running { gateway, console, view, journal, why, traces, stop })
 }

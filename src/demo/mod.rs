@@ -1,6 +1,7 @@
 //! `evenkeel demo`: one process that shows what Evenkeel does, with nothing to install. Three replicas of a sample shop
-//! ([`shop`]), a gateway configured as a user would configure it, and steady traffic through it ([`traffic`]). It runs
-//! until Ctrl-C or SIGTERM, or for a given time, and ends with a summary.
+//! ([`shop`]), a gateway configured as a user would configure it ([`stage`]), and steady traffic through it ([`traffic`]).
+//! It runs until Ctrl-C or SIGTERM, or for a given time, and ends with a summary; or it goes through a [`story`], in which
+//! one thing after the other goes wrong.
 //!
 //! The gateway is started by a function that the caller passes, from the text of a configuration: the demo runs what a
 //! user would run and knows nothing of how. Everything listens on 127.0.0.1.
@@ -9,22 +10,26 @@ mod answers;
 mod report;
 pub mod sample;
 pub mod shop;
+mod stage;
+mod story;
 pub mod traffic;
 
 use std::fmt;
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use gateway::GatewayView;
+use kernel::journal::JournalReader;
+use kernel::trace::{TraceLine, Why};
 use kernel::{Clock, Entropy};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use self::report::Replica;
-use self::shop::Shop;
-use self::traffic::{Traffic, TrafficOptions};
+use self::stage::Stage;
+use self::traffic::{Mix, Traffic, TrafficOptions};
 
 /// How many replicas there are: with three, one can fail and the others still share the load.
 pub const REPLICAS: usize = 3;
@@ -32,8 +37,6 @@ pub const REPLICAS: usize = 3;
 const STATUS_EVERY: Duration = Duration::from_secs(5);
 /// How long requests that are on their way at the end may take.
 const GRACE: Duration = Duration::from_secs(1);
-/// How long the gateway may take to stop.
-const STOP: Duration = Duration::from_secs(5);
 
 /// What the demo does.
 #[derive(Debug, Clone)]
@@ -46,13 +49,27 @@ pub struct DemoOptions {
     pub gateway_port: u16,
     /// The console's port on 127.0.0.1; 0: a free one.
     pub console_port: u16,
+    /// Whether it goes through the story instead, and in which form it tells it.
+    pub story: Option<StoryForm>,
+}
+
+/// In which form the story is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoryForm {
+    /// For people.
+    Text,
+    /// A JSON document a line, for programs.
+    Json,
 }
 
 impl Default for DemoOptions {
     fn default() -> DemoOptions {
-        DemoOptions { run_for: None, rate: 50, gateway_port: 0, console_port: 0 }
+        DemoOptions { run_for: None, rate: 50, gateway_port: 0, console_port: 0, story: None }
     }
 }
+
+/// Gives at most so many requests of a service.
+pub type Traces = Box<dyn Fn(usize, &str) -> Vec<TraceLine> + Send + Sync>;
 
 /// A gateway that runs.
 pub struct Running {
@@ -62,6 +79,12 @@ pub struct Running {
     pub console: SocketAddr,
     /// What it has done so far.
     pub view: Box<dyn Fn() -> GatewayView + Send + Sync>,
+    /// What it told; reading may block.
+    pub journal: Arc<dyn JournalReader>,
+    /// What it did with one request.
+    pub why: Box<dyn Fn(&str) -> Why + Send + Sync>,
+    /// The newest requests of a service that it can tell of, newest first.
+    pub traces: Traces,
     /// Stops it, without a drain delay; awaited once, at the end.
     pub stop: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
@@ -76,11 +99,11 @@ impl fmt::Debug for Running {
 }
 
 /// Runs the demo and writes to standard output. `start` starts a gateway from the text of a configuration. Must be
-/// called within a tokio runtime with I/O and time.
+/// called within a tokio runtime with I/O and time. True if everything went as it should.
 ///
 /// # Errors
 /// When the replicas or the gateway cannot be started, or nothing can be written.
-pub async fn run<S, F>(options: DemoOptions, start: S) -> anyhow::Result<()>
+pub async fn run<S, F>(options: DemoOptions, start: S) -> anyhow::Result<bool>
 where
     S: FnOnce(String) -> F,
     F: Future<Output = anyhow::Result<Running>>,
@@ -119,29 +142,26 @@ async fn run_on<S, F>(
     options: DemoOptions,
     start: S,
     asked: &mut Asked,
-) -> anyhow::Result<()>
+) -> anyhow::Result<bool>
 where
     S: FnOnce(String) -> F,
     F: Future<Output = anyhow::Result<Running>>,
 {
     let mut entropy = Entropy::from_os().context("asking the operating system for randomness")?;
-    let mut shops = Vec::new();
-    for number in 1..=REPLICAS {
-        let shop = Shop::start(number, entropy.next_u64()).await;
-        shops.push(shop.with_context(|| format!("starting replica {number} of the sample shop on 127.0.0.1"))?);
+    let stage = Stage::set(&options, &mut entropy, start).await?;
+    if let Some(form) = options.story {
+        return story::run(out, form, options.rate, stage, entropy, asked).await;
     }
-    let handles: Vec<_> = shops.iter().map(Shop::handle).collect();
-    let replicas: Vec<_> = handles.iter().map(|h| Replica { addr: h.addr(), control: h.control() }).collect();
-    let running = start(configuration(&options, &replicas)).await.context("starting the demo's gateway")?;
+    let Stage { running, replicas, .. } = &stage;
 
-    write!(out, "{}", report::banner(running.gateway, running.console, &replicas, options.rate))?;
+    write!(out, "{}", report::banner(running.gateway, running.console, replicas, options.rate))?;
     writeln!(out)?;
     out.flush()?;
 
     let clock = Clock::real();
     let began = clock.now();
     let (target, rate, seed) = (running.gateway, options.rate, entropy.next_u64());
-    let traffic = Traffic::start(TrafficOptions { target, rate, seed, replicas: replicas.len() });
+    let traffic = Traffic::start(TrafficOptions { target, rate, seed, replicas: replicas.len(), mix: Mix::Shop });
     let ends = options.run_for.map(|span| began + span);
     let mut status_due = began + STATUS_EVERY;
     loop {
@@ -153,7 +173,7 @@ where
             status_due = now + STATUS_EVERY;
             if watched {
                 let ran = now.since(began);
-                writeln!(out, "{}", report::status_line(ran, &traffic.report(), &replicas, &(running.view)()))?;
+                writeln!(out, "{}", report::status_line(ran, &traffic.report(), replicas, &(running.view)()))?;
             }
         }
         let next = ends.map_or(status_due, |ends| ends.min(status_due));
@@ -165,37 +185,14 @@ where
     let ran = clock.now().since(began);
     let seen = traffic.stop(GRACE).await;
     let view = (running.view)();
-    tokio::select! {
-        stopped = tokio::time::timeout(STOP, running.stop) => if stopped.is_err() {
-            tracing::warn!(limit = ?STOP, "the demo's gateway did not stop in time; it ends with the process");
-        },
-        // Asked a second time: at once.
-        () = asked.again() => {}
-    }
+    let replicas = stage.replicas.clone();
+    stage.clear(asked).await;
     if watched {
         writeln!(out)?;
     }
     write!(out, "{}", report::summary(ran, options.rate, &seen, &replicas, &view))?;
     out.flush()?;
-    Ok(())
-}
-
-/// The configuration that the demo's gateway runs by: the smallest useful one.
-fn configuration(options: &DemoOptions, replicas: &[Replica]) -> String {
-    let endpoints: Vec<String> = replicas.iter().map(|replica| format!("\"{}\"", replica.addr)).collect();
-    format!(
-        r#"[gateway]
-listen = "127.0.0.1:{}"
-[admin]
-listen = "127.0.0.1:{}"
-[service.shop]
-endpoints = [{}]
-health = {{ path = "/healthz" }}
-"#,
-        options.gateway_port,
-        options.console_port,
-        endpoints.join(", ")
-    )
+    Ok(true)
 }
 
 #[cfg(test)]

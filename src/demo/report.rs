@@ -138,7 +138,17 @@ mod tests {
         let mut latencies = Sample::new(Entropy::from_seed(1));
         (1..=100).for_each(|ms| latencies.observe(Duration::from_millis(ms)));
         let first_failure = Some("Browse: status 503".to_owned());
-        TrafficReport { ok: 399, failed: 1, waiting: 2, first_failure, by_replica: vec![300, 99], latencies }
+        TrafficReport {
+            ok: 399,
+            failed: 1,
+            unsent: 0,
+            by_status: [(200, 399), (503, 1)].into(),
+            waiting: 2,
+            first_failure,
+            by_replica: vec![300, 99],
+            latencies,
+            slowest: Duration::from_millis(100),
+        }
     }
 
     fn view() -> GatewayView {

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use kernel::journal::{Boot, Journal};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
@@ -24,7 +25,10 @@ async fn pipe(config: String, seen: Arc<Mutex<String>>) -> anyhow::Result<Runnin
         }
     });
     let stop = Box::pin(async move { piping.abort() });
-    Ok(Running { gateway, console: gateway, view: Box::new(GatewayView::default), stop })
+    let journal = Arc::new(Journal::unkept(Clock::real(), Boot::new(&mut Entropy::from_seed(1))));
+    let nothing = || Why::NotKept { oldest_unix_ms: None, sample_one_in: 1, slow_ms: 1_000 };
+    let (why, traces) = (Box::new(move |_: &str| nothing()), Box::new(|_: usize, _: &str| Vec::new()));
+    Ok(Running { gateway, console: gateway, view: Box::new(GatewayView::default), journal, why, traces, stop })
 }
 
 #[tokio::test]
@@ -39,7 +43,10 @@ async fn it_runs_for_its_time_and_ends_with_a_summary() {
     assert!(text.contains("\nconsole http://127.0.0.1:"), "{text}");
     assert!(text.contains("\nsuccess     100.00 % ("), "{text}");
     assert!(text.contains("\nreplica 1   100.00 %"), "{text}");
-    assert!(seen.lock().unwrap().starts_with("[gateway]\nlisten = \"127.0.0.1:0\"\n"));
+    let config: toml::Table = seen.lock().unwrap().parse().unwrap();
+    assert_eq!(config["gateway"]["listen"].as_str(), Some("127.0.0.1:0"));
+    let directory = config["store"]["directory"].as_str().unwrap();
+    assert!(!std::path::Path::new(directory).exists(), "{directory} is left behind");
 }
 
 #[tokio::test]

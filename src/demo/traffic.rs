@@ -2,10 +2,14 @@
 //! schedule whether or not earlier ones were answered, and a latency counts from the moment its request was due. A
 //! seeded mix of routes; keep-alive connections that are used again, newest first.
 //!
-//! Limits: [`OUTSTANDING_LIMIT`] requests at once (one that would exceed it counts as failed), [`IDLE_LIMIT`] idle
-//! connections, given up after 30 s and thus before the gateway closes them. Nothing is sent twice: a failure here
-//! is a failure that a customer would have seen.
+//! A [`Lap`] has the requests that were due in a stretch of time, whenever their answers came, so that laps add up to the
+//! whole.
+//!
+//! Limits: [`OUTSTANDING_LIMIT`] requests at once (one that would exceed it is not sent and counts as failed),
+//! [`IDLE_LIMIT`] idle connections, given up after 30 s and thus before the gateway closes them. Nothing is sent twice: a
+//! failure here is a failure that a customer would have seen.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -46,6 +50,19 @@ pub struct TrafficOptions {
     pub seed: u64,
     /// How many replicas there are, to count the share of each.
     pub replicas: usize,
+    /// What customers want.
+    pub mix: Mix,
+}
+
+/// What customers want.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mix {
+    /// 55 % look at a product, 30 % browse, 14.5 % buy, 0.5 % ask for a report (so that it stays out of the p99).
+    Shop,
+    /// The same without reports.
+    Goods,
+    /// Reports alone: they take some 300 ms each.
+    Reports,
 }
 
 /// Traffic that is running; it ends when this is dropped.
@@ -64,6 +81,10 @@ pub struct TrafficReport {
     pub ok: u64,
     /// Requests that were answered otherwise, or not in time, or not at all.
     pub failed: u64,
+    /// Those of the failed that were not even sent.
+    pub unsent: u64,
+    /// Requests that were sent and have an outcome, by status; 0: no whole answer.
+    pub by_status: BTreeMap<u16, u64>,
     /// Requests that wait for their answer, or did when the traffic was ended.
     pub waiting: u64,
     /// What the first failure was.
@@ -72,13 +93,21 @@ pub struct TrafficReport {
     pub by_replica: Vec<u64>,
     /// Latencies of what was answered well.
     pub latencies: Sample,
+    /// The longest that anybody waited, for whatever came in the end.
+    pub slowest: Duration,
 }
+
+/// The requests that were due in a stretch of time. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Lap(Arc<Mutex<TrafficReport>>);
 
 #[derive(Debug)]
 struct Shared {
     options: TrafficOptions,
     clock: Clock,
     report: Mutex<TrafficReport>,
+    /// Which one is being run, if any.
+    lap: Mutex<Option<Lap>>,
     idle: Mutex<Vec<Idle>>,
 }
 
@@ -97,20 +126,24 @@ enum Errand {
     Report,
 }
 
+/// What became of a request that was sent.
+#[derive(Debug)]
+struct Outcome {
+    /// 0: no whole answer.
+    status: u16,
+    /// Which replica answered; 0 if the answer does not say.
+    replica: usize,
+    /// What is wrong with it, if anything.
+    what: String,
+}
+
 impl Traffic {
     /// Starts the traffic. Must be called within a tokio runtime. A rate outside its range is brought into it.
     pub fn start(options: TrafficOptions) -> Traffic {
         let mut entropy = Entropy::from_seed(options.seed);
-        let report = TrafficReport {
-            ok: 0,
-            failed: 0,
-            waiting: 0,
-            first_failure: None,
-            by_replica: vec![0; options.replicas],
-            latencies: Sample::new(Entropy::from_seed(entropy.next_u64())),
-        };
+        let report = Mutex::new(TrafficReport::new(&options, entropy.next_u64()));
         let clock = Clock::real();
-        let shared = Arc::new(Shared { options, clock, report: Mutex::new(report), idle: Mutex::default() });
+        let shared = Arc::new(Shared { options, clock, report, lap: Mutex::default(), idle: Mutex::default() });
         let (stop, stopped) = oneshot::channel();
         let mut dispatcher = JoinSet::new();
         dispatcher.spawn(dispatch(Arc::clone(&shared), entropy, stopped));
@@ -120,6 +153,14 @@ impl Traffic {
     /// What customers saw so far.
     pub fn report(&self) -> TrafficReport {
         self.shared.report().clone()
+    }
+
+    /// Begins a lap, and ends the one before, whose last requests may still be on their way.
+    pub fn lap(&self) -> Lap {
+        let options = &self.shared.options;
+        let lap = Lap(Arc::new(Mutex::new(TrafficReport::new(options, options.seed))));
+        *self.shared.lap.lock().unwrap_or_else(PoisonError::into_inner) = Some(lap.clone());
+        lap
     }
 
     /// Sends nothing more, waits for what is on its way, but not longer than `grace`, and tells what customers saw.
@@ -135,6 +176,18 @@ impl Traffic {
 impl Shared {
     fn report(&self) -> MutexGuard<'_, TrafficReport> {
         self.report.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lap(&self) -> Option<Lap> {
+        self.lap.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes something into the report of the whole, and into that of the lap.
+    fn note(&self, lap: Option<&Lap>, take: impl Fn(&mut TrafficReport)) {
+        take(&mut self.report());
+        if let Some(Lap(report)) = lap {
+            take(&mut report.lock().unwrap_or_else(PoisonError::into_inner));
+        }
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<Idle>> {
@@ -160,53 +213,91 @@ async fn dispatch(shared: Arc<Shared>, mut entropy: Entropy, mut stopped: onesho
             () = tokio::time::sleep(due.since(shared.clock.now())) => {}
         }
         while errands.try_join_next().is_some() {}
-        let errand = Errand::draw(&mut entropy);
+        let errand = Errand::draw(shared.options.mix, &mut entropy);
+        let lap = shared.lap();
         if errands.len() >= OUTSTANDING_LIMIT {
-            shared.report().fail(format!("{OUTSTANDING_LIMIT} requests were waiting already: this one was not sent"));
+            shared.note(lap.as_ref(), TrafficReport::not_sent);
             continue;
         }
-        shared.report().waiting += 1;
-        errands.spawn(run_errand(Arc::clone(&shared), errand, due));
+        shared.note(lap.as_ref(), |report| report.waiting += 1);
+        errands.spawn(run_errand(Arc::clone(&shared), errand, due, lap));
     }
 }
 
-async fn run_errand(shared: Arc<Shared>, errand: Errand, due: Moment) {
-    let result = match tokio::time::timeout(PATIENCE, exchange(&shared, errand)).await {
-        Ok(result) => result,
-        Err(_) => Err(format!("no answer within {PATIENCE:?}")),
+async fn run_errand(shared: Arc<Shared>, errand: Errand, due: Moment, lap: Option<Lap>) {
+    let outcome = match tokio::time::timeout(PATIENCE, exchange(&shared, errand)).await {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(what)) => Outcome { status: 0, replica: 0, what },
+        Err(_) => Outcome { status: 0, replica: 0, what: format!("no answer within {PATIENCE:?}") },
     };
     let latency = shared.clock.now().since(due);
-    let mut report = shared.report();
-    report.waiting -= 1;
-    match result {
-        Ok(replica) => {
-            report.ok += 1;
-            report.latencies.observe(latency);
-            if let Some(count) = replica.checked_sub(1).and_then(|at| report.by_replica.get_mut(at)) {
-                *count += 1;
-            }
-        }
-        Err(what) => report.fail(format!("{errand:?}: {what}")),
+    shared.note(lap.as_ref(), |report| report.take(errand, &outcome, latency));
+}
+
+impl Lap {
+    /// What became of its requests so far.
+    pub fn report(&self) -> TrafficReport {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How many of its requests have no outcome yet.
+    pub fn waiting(&self) -> u64 {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).waiting
     }
 }
 
 impl TrafficReport {
+    fn new(options: &TrafficOptions, seed: u64) -> TrafficReport {
+        TrafficReport {
+            ok: 0,
+            failed: 0,
+            unsent: 0,
+            by_status: BTreeMap::new(),
+            waiting: 0,
+            first_failure: None,
+            by_replica: vec![0; options.replicas],
+            latencies: Sample::new(Entropy::from_seed(seed)),
+            slowest: Duration::ZERO,
+        }
+    }
+
     /// Requests with an outcome.
     pub fn finished(&self) -> u64 {
         self.ok + self.failed
     }
 
-    fn fail(&mut self, what: String) {
+    fn take(&mut self, errand: Errand, outcome: &Outcome, latency: Duration) {
+        self.waiting -= 1;
+        self.slowest = self.slowest.max(latency);
+        *self.by_status.entry(outcome.status).or_default() += 1;
+        if !(200..300).contains(&outcome.status) {
+            self.failed += 1;
+            self.first_failure.get_or_insert_with(|| format!("{errand:?}: {}", outcome.what));
+            return;
+        }
+        self.ok += 1;
+        self.latencies.observe(latency);
+        if let Some(count) = outcome.replica.checked_sub(1).and_then(|at| self.by_replica.get_mut(at)) {
+            *count += 1;
+        }
+    }
+
+    fn not_sent(&mut self) {
         self.failed += 1;
-        self.first_failure.get_or_insert(what);
+        self.unsent += 1;
+        self.first_failure
+            .get_or_insert_with(|| format!("{OUTSTANDING_LIMIT} requests were waiting already: this one was not sent"));
     }
 }
 
 impl Errand {
-    /// 55 % look at a product, 30 % browse, 14.5 % buy, 0.5 % ask for a report (so that it stays out of the p99).
-    fn draw(entropy: &mut Entropy) -> Errand {
+    fn draw(mix: Mix, entropy: &mut Entropy) -> Errand {
+        if mix == Mix::Reports {
+            return Errand::Report;
+        }
         let product = 1 + entropy.below(PRODUCT_COUNT as u64) as usize;
-        match entropy.below(1000) {
+        let kinds = if mix == Mix::Goods { 995 } else { 1_000 };
+        match entropy.below(kinds) {
             0..550 => Errand::Look { product },
             550..850 => Errand::Browse,
             850..995 => Errand::Buy { product, quantity: 1 + entropy.below(3) },
@@ -232,8 +323,8 @@ impl Errand {
     }
 }
 
-/// Sends one request and reads its whole answer; gives the number of the replica (0 if the answer does not say).
-async fn exchange(shared: &Shared, errand: Errand) -> Result<usize, String> {
+/// Sends one request and reads its whole answer.
+async fn exchange(shared: &Shared, errand: Errand) -> Result<Outcome, String> {
     let request = errand.request(shared.options.target).map_err(|error| format!("cannot be asked: {error}"))?;
     let mut connection = connect(shared).await?;
     let response = connection.send_request(request).await.map_err(|error| format!("no answer: {}", chain(&error)))?;
@@ -246,12 +337,12 @@ async fn exchange(shared: &Shared, errand: Errand) -> Result<usize, String> {
         idle.push(Idle { connection, since: shared.clock.now() });
     }
     drop(idle);
-    if status.is_success() {
-        return Ok(replica);
-    }
     let body = body.to_bytes();
-    let text = String::from_utf8_lossy(&body[..body.len().min(200)]).trim().to_owned();
-    Err(format!("status {status}: {text}"))
+    let what = match status.is_success() {
+        true => String::new(),
+        false => format!("status {status}: {}", String::from_utf8_lossy(&body[..body.len().min(200)]).trim()),
+    };
+    Ok(Outcome { status: status.as_u16(), replica, what })
 }
 
 /// An idle connection that is still good, or a new one.

@@ -24,6 +24,8 @@ mod packaging;
 mod reload;
 mod service_manager;
 mod stopping;
+mod story;
 mod support;
+mod tallies;
 mod traffic;
 mod unseen;

@@ -15,8 +15,13 @@ use crate::{program, sh};
 /// Where the script and its lists of packages are.
 const FOLDER: &str = "tests/interop";
 /// Programs and the Debian packages that bring them.
-const PROGRAMS: [(&str, &str); 4] =
-    [("curl", "curl"), ("wrk", "wrk"), ("slowhttptest", "slowhttptest"), ("node", "nodejs")];
+const PROGRAMS: [(&str, &str); 5] = [
+    ("curl", "curl"),
+    ("wrk", "wrk"),
+    ("slowhttptest", "slowhttptest"),
+    ("node", "nodejs"),
+    ("promtool", "prometheus"),
+];
 
 pub(crate) fn command(workspace: &Workspace, mut args: Args) -> Result<()> {
     let short = args.flag("--short");

@@ -42,7 +42,8 @@ usage: cargo xtask COMMAND [OPTIONS]
   browser [--shots] [--release]
                            the console in Chromium: links, axe, widths, light and dark, with and without its script
   storm [--scenario a,b] [--peers a,b] [--repeats 2] [--parallel N] [--dist] [--short]
-                           what clients see when replicas fail, beside nginx, HAProxy and Envoy";
+                           what clients see when replicas fail, beside nginx, HAProxy and Envoy
+        [--counts]         whether the node counts what its clients count, after a minute of every fault";
 
 fn main() -> ExitCode {
     match run() {

@@ -4,7 +4,7 @@ use super::*;
 use crate::demo::shop::{Faults, Shop};
 
 fn options(target: SocketAddr) -> TrafficOptions {
-    TrafficOptions { target, rate: 400, seed: 5, replicas: 2 }
+    TrafficOptions { target, rate: 400, seed: 5, replicas: 2, mix: Mix::Shop }
 }
 
 /// Waits until the traffic is as wanted; a test that waits in vain fails after 20 s.
@@ -55,14 +55,35 @@ async fn a_standstill_is_bounded_and_does_not_hold_the_end_up() {
     let traffic = Traffic::start(TrafficOptions { rate: FASTEST, ..options(handle.addr()) });
     until(&traffic, |report| report.failed > 0).await;
     let report = traffic.stop(Duration::ZERO).await;
-    assert_eq!((report.ok, report.waiting), (0, OUTSTANDING_LIMIT as u64));
+    assert_eq!((report.ok, report.waiting, report.unsent), (0, OUTSTANDING_LIMIT as u64, report.failed));
     assert!(report.first_failure.unwrap().contains("waiting already"));
+}
+
+#[tokio::test]
+async fn laps_add_up_to_the_whole() {
+    let shop = Shop::start(1, 1).await.unwrap();
+    let handle = shop.handle();
+    let traffic = Traffic::start(options(handle.addr()));
+    let first = traffic.lap();
+    until(&traffic, |_| first.report().ok >= 30).await;
+    handle.set(Faults { error_rate: 1.0, ..Faults::default() }).unwrap();
+    let second = traffic.lap();
+    until(&traffic, |_| second.report().by_status.get(&500).is_some_and(|n| *n >= 30)).await;
+    let whole = traffic.stop(Duration::from_secs(10)).await;
+    let (first, second) = (first.report(), second.report());
+    // What was asked before the first lap began, at most what one tick of the schedule had due.
+    let before = whole.finished() - first.finished() - second.finished();
+    assert!(before <= 1, "{whole:?}");
+    assert_eq!((first.waiting, second.waiting), (0, 0));
+    assert_eq!(whole.failed, first.failed + second.failed);
+    assert_eq!(second.ok + second.failed, second.by_status.values().sum::<u64>());
+    assert!(whole.slowest >= first.slowest.max(second.slowest) && second.slowest >= Duration::from_millis(1));
 }
 
 #[test]
 fn the_mix_is_as_stated() {
     let mut entropy = Entropy::from_seed(9);
-    let draws: Vec<Errand> = (0..100_000).map(|_| Errand::draw(&mut entropy)).collect();
+    let draws: Vec<Errand> = (0..100_000).map(|_| Errand::draw(Mix::Shop, &mut entropy)).collect();
     let count = |wanted: fn(&Errand) -> bool| draws.iter().filter(|e| wanted(e)).count();
     // Expected 14,500 (sigma 111) and 500 (sigma 22): five sigma either way.
     assert!((13_945..15_055).contains(&count(|e| matches!(e, Errand::Buy { .. }))));

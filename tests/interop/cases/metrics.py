@@ -1,10 +1,10 @@
-"""/metrics of the console, read by the parsers of Prometheus' own client library."""
+"""/metrics of the console, read by the parsers of Prometheus' own client library, and by its linter."""
 
 import httpx
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
 from prometheus_client.parser import text_string_to_metric_families as prometheus
 
-from harness import World, case, check, same
+from harness import World, case, check, command, same
 
 REQUESTS = "evenkeel_route_requests"
 DURATION = "evenkeel_route_request_duration_seconds"
@@ -55,6 +55,15 @@ def openmetrics(world: World) -> None:
     check(kind.startswith("application/openmetrics-text"), "Content-Type:", kind)
     check(body.endswith("# EOF\n"), "the end is missing:", body[-80:])
     judge({family.name: family for family in open_metrics(body)}, before)
+
+
+@case("prometheus", "promtool finds nothing wrong with names, types, units and help texts")
+def lint(world: World) -> None:
+    traffic(world)
+    body = world.plain.scrape("text/plain;version=0.0.4")[1]
+    done = command("promtool", "check", "metrics", feed=body.encode())
+    told = (done.stdout + done.stderr).decode().strip()
+    check(done.returncode == 0 and not told, f"promtool ended with {done.returncode}:", told)
 
 
 @case("prometheus", "label values stay bounded, whatever clients send")

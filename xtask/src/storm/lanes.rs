@@ -115,7 +115,7 @@ impl Job<'_> {
         let run = self.folder.join(format!("run/{}.{}.{}", self.scenario.key, self.peer.name(), self.repeat));
         // What an earlier try wrote is no part of this one.
         drop(fs::remove_dir_all(&run));
-        let commands = self.peer.commands(self.scenario.is_limited);
+        let commands = self.peer.commands(self.scenario);
         let mut command = match isolation {
             Isolation::None => Command::new(self.storm),
             Isolation::Namespaces => {
@@ -144,6 +144,9 @@ impl Job<'_> {
             if let Some(value) = value {
                 command.arg(name).arg(value);
             }
+        }
+        if self.scenario.is_exact {
+            command.arg("--exact");
         }
         if let Some(times) = self.times {
             for (name, value) in [("--secs", times.secs), ("--inject", times.inject), ("--heal", times.heal)] {

@@ -38,6 +38,8 @@ struct Options {
     parallel: usize,
     profile: Profile,
     is_short: bool,
+    /// Only whether Evenkeel counts what its clients count.
+    is_counting: bool,
 }
 
 /// A scenario as `storm list` tells it.
@@ -47,17 +49,23 @@ struct Scenario {
     is_limited: bool,
     is_heavy: bool,
     has_reload: bool,
+    /// Whether the run fails unless clients and node have counted the same.
+    is_exact: bool,
 }
 
+/// The scenario after which counts are compared; it is no row of the table.
+const COUNTS: &str = "counts";
+
 pub(crate) fn command(workspace: &Workspace, mut args: Args) -> Result<()> {
-    let is_short = args.flag("--short");
+    let (is_short, is_counting) = (args.flag("--short"), args.flag("--counts"));
     let options = Options {
         scenarios: args.list("--scenario")?,
         peers: args.list("--peers")?,
-        repeats: args.value("--repeats")?.unwrap_or(if is_short { 1 } else { 2 }),
+        repeats: args.value("--repeats")?.unwrap_or(if is_short || is_counting { 1 } else { 2 }),
         parallel: args.value("--parallel")?.unwrap_or(NAMES.len()),
         profile: if args.flag("--dist") { Profile::Dist } else { Profile::Release },
         is_short,
+        is_counting,
     };
     args.end()?;
     run(workspace, &options)
@@ -72,6 +80,7 @@ pub(crate) fn short(workspace: &Workspace) -> Result<()> {
         parallel: 2,
         profile: Profile::Release,
         is_short: true,
+        is_counting: false,
     };
     run(workspace, &options)
 }
@@ -85,7 +94,7 @@ fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     let isolation = Isolation::find()?;
     sh::run(&mut workspace.cargo(&["build", "--release", "--package", "evenkeel-storm"]))?;
     let storm = workspace.binary(Profile::Release, "storm");
-    let scenarios = chosen(&listed(&storm)?, options)?;
+    let scenarios = if options.is_counting { vec![counts()] } else { chosen(&listed(&storm)?, options)? };
     let peers = contestants(workspace, options)?;
     let folder = workspace.target.join("storm");
     let results = folder.join("results");
@@ -110,11 +119,16 @@ fn run(workspace: &Workspace, options: &Options) -> Result<()> {
                 })
                 .collect();
             let width = if scenario.is_heavy { HEAVY_AT_A_TIME } else { options.parallel };
-            failed.extend(lanes::run(&jobs, width, isolation, !options.is_short));
+            let must_be_prompt = !options.is_short && !options.is_counting;
+            failed.extend(lanes::run(&jobs, width, isolation, must_be_prompt));
             println!("{}, repeat {repeat} of {}, took {watch}\n", scenario.key, options.repeats);
         }
     }
     println!("results are in {}\n", results.display());
+    if options.is_counting {
+        ensure!(failed.is_empty(), "clients and node have not counted the same");
+        return Ok(());
+    }
     let mut report = Command::new(&storm);
     report.arg("report").arg(&results).args(["--own", OWN]);
     if options.is_short {
@@ -142,8 +156,14 @@ fn listed(storm: &std::path::Path) -> Result<Vec<Scenario>> {
             is_limited: flag(value, "limited"),
             is_heavy: flag(value, "heavy"),
             has_reload: flag(value, "reloads"),
+            is_exact: false,
         })
         .collect())
+}
+
+/// The one that is not listed.
+fn counts() -> Scenario {
+    Scenario { key: COUNTS.to_owned(), is_limited: false, is_heavy: false, has_reload: false, is_exact: true }
 }
 
 /// Those that are asked for, by key, number or name, in the order of the list.
@@ -168,7 +188,8 @@ fn chosen(all: &[Scenario], options: &Options) -> Result<Vec<Scenario>> {
 
 /// Those that `--peers` names, or all; Evenkeel alone in a short run. A peer that cannot be had is left out.
 fn contestants(workspace: &Workspace, options: &Options) -> Result<Vec<Peer>> {
-    let is_asked = |name: &&str| match (options.peers.as_slice(), options.is_short) {
+    let is_alone = options.is_short || options.is_counting;
+    let is_asked = |name: &&str| match (options.peers.as_slice(), is_alone) {
         ([], true) => **name == *OWN,
         ([], false) => true,
         (names, _) => names.iter().any(|asked| asked == name),
@@ -198,7 +219,7 @@ mod tests {
     use super::*;
 
     fn scenario(key: &str) -> Scenario {
-        Scenario { key: key.to_owned(), is_limited: false, is_heavy: false, has_reload: false }
+        Scenario { key: key.to_owned(), is_limited: false, is_heavy: false, has_reload: false, is_exact: false }
     }
 
     fn options(scenarios: &[&str], is_short: bool) -> Options {
@@ -209,6 +230,7 @@ mod tests {
             parallel: 1,
             profile: Profile::Release,
             is_short,
+            is_counting: false,
         }
     }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
+use super::Scenario;
 use crate::bench::{Kind, Proxy};
 use crate::workspace::{Profile, Workspace};
 
@@ -71,8 +72,9 @@ impl Peer {
         self.proxy.as_ref().map_or("", |proxy| &proxy.version)
     }
 
-    /// `is_limited`: with 16 concurrent requests for each endpoint, which the peers always have.
-    pub(super) fn commands(&self, is_limited: bool) -> Commands {
+    /// What runs it for a scenario. Evenkeel has a file of its own where a limit of 16 concurrent requests for each endpoint
+    /// is wanted, which the peers always have, and where counts are compared.
+    pub(super) fn commands(&self, scenario: &Scenario) -> Commands {
         let Some(proxy) = &self.proxy else { return Commands { url: DIRECT, ..Commands::default() } };
         let program = quoted(&proxy.program);
         let file = quoted(&self.folder.join(proxy.kind.template()));
@@ -80,8 +82,12 @@ impl Peer {
         let signal = |name: &str| Some(format!("kill -{name} $STORM_PROXY_PID"));
         match proxy.kind {
             Kind::Evenkeel => {
-                let limited = quoted(&self.folder.join("evenkeel-limited.toml"));
-                let from = if is_limited { limited } else { file };
+                let own_file = |name: &str| quoted(&self.folder.join(name));
+                let from = match (scenario.is_exact, scenario.is_limited) {
+                    (true, _) => own_file("evenkeel-counts.toml"),
+                    (false, true) => own_file("evenkeel-limited.toml"),
+                    (false, false) => file,
+                };
                 let own = "$STORM_DIR/evenkeel.toml";
                 // A setting changes each time, so that there is something to reload.
                 let change = format!(
@@ -136,26 +142,32 @@ mod tests {
         Peer { proxy: Some(proxy), folder: "peers".into() }
     }
 
+    fn scenario(is_limited: bool, is_exact: bool) -> Scenario {
+        Scenario { key: String::new(), is_limited, is_heavy: false, has_reload: false, is_exact }
+    }
+
     #[test]
     fn each_peer_has_its_configuration_and_commands() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(FOLDER);
         for kind in [Kind::Evenkeel, Kind::Nginx, Kind::Haproxy, Kind::Envoy] {
             assert!(folder.join(kind.template()).is_file(), "{kind:?}");
-            let commands = peer(kind).commands(false);
+            let commands = peer(kind).commands(&scenario(false, false));
             let start = commands.start.unwrap();
             assert!(start.contains("exec 'it'\\''s/here'"), "{start}");
             assert!(commands.health.is_some() && commands.reload.is_some(), "{kind:?}");
             assert!(NAMES.contains(&kind.name()));
         }
         let nobody = Peer { proxy: None, folder: PathBuf::new() };
-        assert_eq!(nobody.commands(true), Commands { url: DIRECT, ..Commands::default() });
+        assert_eq!(nobody.commands(&scenario(true, false)), Commands { url: DIRECT, ..Commands::default() });
     }
 
     #[test]
-    fn only_evenkeel_gets_another_file_where_a_limit_is_wanted() {
-        let start = |kind: Kind, is_limited: bool| peer(kind).commands(is_limited).start.unwrap();
-        assert!(start(Kind::Evenkeel, true).contains("evenkeel-limited.toml"));
-        assert!(!start(Kind::Evenkeel, false).contains("limited"));
-        assert_eq!(start(Kind::Nginx, true), start(Kind::Nginx, false));
+    fn only_evenkeel_gets_another_file_where_a_limit_is_wanted_or_counts_are_compared() {
+        let start =
+            |kind: Kind, is_limited, is_exact| peer(kind).commands(&scenario(is_limited, is_exact)).start.unwrap();
+        assert!(start(Kind::Evenkeel, true, false).contains("evenkeel-limited.toml"));
+        assert!(start(Kind::Evenkeel, false, true).contains("evenkeel-counts.toml"));
+        assert!(start(Kind::Evenkeel, false, false).contains("/evenkeel.toml"));
+        assert_eq!(start(Kind::Nginx, true, false), start(Kind::Nginx, false, false));
     }
 }

@@ -7,7 +7,7 @@ mod record;
 mod schedule;
 mod summary;
 
-pub(crate) use record::Record;
+pub(crate) use record::{Kind, Record};
 pub(crate) use schedule::due;
 pub(crate) use summary::{Marks, summary};
 

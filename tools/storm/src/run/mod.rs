@@ -1,5 +1,6 @@
 //! `storm run`: three upstreams, a proxy, a load and a fault lead to one file of JSON and one line.
 
+mod counts;
 mod fleet;
 mod process;
 mod result;
@@ -58,6 +59,9 @@ pub(crate) struct RunArgs {
     /// Evenkeel's admin server, which is then watched
     #[arg(long)]
     pub(crate) admin: Option<String>,
+    /// Fail unless the clients' counts are those of Evenkeel, exactly
+    #[arg(long, requires = "admin")]
+    pub(crate) exact: bool,
     /// Its name in the table
     #[arg(long, default_value = "proxy")]
     pub(crate) name: String,
@@ -92,6 +96,8 @@ struct Measured {
     effects: HashMap<String, u64>,
     upstreams: Value,
     gateway: Value,
+    /// Whether it counted what the clients counted, if that is asked for.
+    counts: Option<Result<Value>>,
     /// Seconds of CPU time: load, upstreams, proxy.
     cpu: [Option<f64>; 3],
     wall: Duration,
@@ -136,6 +142,9 @@ pub(crate) async fn command(args: RunArgs) -> Result<()> {
     let text = serde_json::to_string_pretty(&report)?;
     std::fs::write(&args.out, text + "\n").with_context(|| format!("writing {}", args.out.display()))?;
     println!("{}", result::line(&report));
+    if let Some(counts) = measured.counts {
+        println!("{}", counts::line(&counts?));
+    }
     Ok(())
 }
 
@@ -186,6 +195,10 @@ async fn measure(
     proxy: Option<&Proxy>,
 ) -> Result<Measured> {
     let admin = args.admin.as_deref().map(parse_url).transpose()?.map(|(address, _)| address);
+    let counted_before = match (args.exact, admin) {
+        (true, Some(admin)) => Some((admin, counts::of_metrics(admin).await?)),
+        _ => None,
+    };
     let start = clock.now() + Duration::from_millis(50);
     let cpu_before = (process::own_cpu(), fleet.borrow().cpu(), proxy.map(Proxy::cpu).unwrap_or_default());
     let load_clock = clock.clone();
@@ -236,6 +249,10 @@ async fn measure(
         Some(admin) => seen.report(admin).await.context("asking Evenkeel about itself")?,
         None => Value::Null,
     };
+    let counts = match counted_before {
+        Some((admin, before)) => Some(exact(admin, &before, &outcome, clock).await),
+        None => None,
+    };
     let effects = fleet::effects().await?;
     let fleet = fleet.borrow();
     Ok(Measured {
@@ -247,11 +264,17 @@ async fn measure(
         effects,
         upstreams: fleet.report(),
         gateway,
+        counts,
         cpu,
         wall,
         peak_bytes: peak_bytes.get(),
         is_alive: proxy.map(Proxy::is_alive),
     })
+}
+
+/// Whether the node has counted what the clients have.
+async fn exact(admin: SocketAddr, before: &counts::Node, outcome: &Outcome, clock: &Clock) -> Result<Value> {
+    counts::compare(admin, before, counts::of_clients(&outcome.records)?, clock).await
 }
 
 /// Requests that have reached the upstreams at these seconds.

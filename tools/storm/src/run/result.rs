@@ -50,6 +50,7 @@ pub(super) fn report(args: &RunArgs, scenario: &Scenario, measured: &Measured) -
         "events": measured.notes,
         "upstreams": measured.upstreams,
         "gateway": measured.gateway,
+        "counts": measured.counts.as_ref().map(|counts| counts.as_ref().map_or(Value::Null, Value::clone)),
         "cpu_pct_of_one_core": {"load": load, "upstreams": upstreams, "proxy": proxy},
         "peak_resident_bytes": measured.peak_bytes,
         "proxy_alive_at_end": measured.is_alive,

@@ -1,6 +1,7 @@
 //! The scenarios, as data: what load, which faults, when. Those with a fault are in `faults`, those in which nothing is
 //! wrong and a proxy must not make it so are in `harmless`.
 
+pub(crate) mod counts;
 mod faults;
 mod harmless;
 
@@ -100,9 +101,9 @@ pub(crate) fn all() -> Vec<Scenario> {
     all
 }
 
-/// By key, number or name.
+/// By key, number or name; also the one that is no row of the table.
 pub(crate) fn find(name: &str) -> Option<Scenario> {
-    all().into_iter().find(|scenario| scenario.is_called(name))
+    all().into_iter().chain([counts::scenario()]).find(|scenario| scenario.is_called(name))
 }
 
 /// What a driver needs to know, as JSON.
@@ -124,7 +125,7 @@ mod tests {
 
     #[test]
     fn every_fault_is_one_that_upstreams_know() {
-        for scenario in all() {
+        for scenario in all().into_iter().chain([counts::scenario()]) {
             let faults = scenario.events.iter().filter_map(|(_, event)| match event {
                 Event::Fault(_, fault) | Event::FaultAll(fault) => Some(fault),
                 _ => None,
@@ -137,7 +138,7 @@ mod tests {
 
     #[test]
     fn keys_differ_and_timetables_are_in_order() {
-        let all = all();
+        let all: Vec<Scenario> = all().into_iter().chain([counts::scenario()]).collect();
         for (index, scenario) in all.iter().enumerate() {
             assert!(all[..index].iter().all(|other| other.key != scenario.key), "{}", scenario.key);
             assert!(scenario.inject <= scenario.heal && scenario.heal <= scenario.secs, "{}", scenario.key);
