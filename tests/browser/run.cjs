@@ -9,6 +9,7 @@
 
 const { spawn } = require("node:child_process");
 const fs = require("node:fs");
+const os = require("node:os");
 const path = require("node:path");
 const readline = require("node:readline");
 const { chromium } = require("playwright-core");
@@ -55,7 +56,10 @@ async function until(what, look) {
 }
 
 async function demo(binary) {
-  const child = spawn(binary, ["demo", "--rate", "50"], { stdio: ["ignore", "pipe", "inherit"] });
+  // Whatever it keeps belongs to this run.
+  const cwd = fs.mkdtempSync(path.join(os.tmpdir(), "evenkeel-browser-"));
+  const child = spawn(path.resolve(binary), ["demo", "--rate", "50"], { cwd, stdio: ["ignore", "pipe", "ignore"] });
+  child.on("exit", () => fs.rmSync(cwd, { recursive: true, force: true }));
   const lines = readline.createInterface({ input: child.stdout });
   const url = await new Promise((found, failed) => {
     lines.on("line", (line) => {
@@ -199,7 +203,11 @@ async function main() {
     console.log(`browser: ${links} links, ${list.length} pages in ${WIDTHS.length * SCHEMES.length} ways each, ${problems.length} wrong`);
   } finally {
     await browser.close();
-    if (running.child) running.child.kill("SIGINT");
+    if (running.child) {
+      const ended = new Promise((go) => running.child.on("exit", go));
+      running.child.kill("SIGINT");
+      await ended;
+    }
   }
 }
 

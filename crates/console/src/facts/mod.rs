@@ -9,6 +9,8 @@ pub(crate) mod series;
 pub(crate) mod spark;
 pub(crate) mod subject;
 
+use std::collections::HashMap;
+
 use kernel::journal::{JournalQuery, LIMIT_MAX, Order, Record};
 use kernel::trace::RequestTrace;
 
@@ -73,19 +75,25 @@ impl Records {
         self
     }
 
-    /// Neighbours that tell the same about the same endpoint as one, with a count, a first and a last time.
+    /// Those that tell the same about the same endpoint as one, in the place of the newest, with a count, a first and a
+    /// last time.
     pub(crate) fn folded(mut self) -> Records {
-        self.records.dedup_by(|older, newer| {
-            let is_same = (&older.kind, &older.service, &older.endpoint)
-                == (&newer.kind, &newer.service, &newer.endpoint)
-                && !newer.endpoint.is_empty()
-                && older.actor == newer.actor;
-            if is_same {
-                newer.count += older.count;
-                newer.at_unix_ms = newer.at_unix_ms.min(older.at_unix_ms);
+        let mut kept: Vec<Record> = Vec::with_capacity(self.records.len());
+        let mut places: HashMap<[String; 4], usize> = HashMap::new();
+        for record in self.records {
+            let key = [&record.kind, &record.service, &record.endpoint, &record.actor].map(String::clone);
+            match places.get(&key).and_then(|at| kept.get_mut(*at)) {
+                Some(newer) if !record.endpoint.is_empty() => {
+                    newer.count += record.count;
+                    newer.at_unix_ms = newer.at_unix_ms.min(record.at_unix_ms);
+                }
+                _ => {
+                    places.insert(key, kept.len());
+                    kept.push(record);
+                }
             }
-            is_same
-        });
+        }
+        self.records = kept;
         self
     }
 
@@ -100,5 +108,33 @@ impl Records {
     pub(crate) fn that_touch(mut self, service: &str) -> Records {
         self.records.retain(|r| r.service == service || r.service.is_empty());
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use kernel::event::Event;
+    use kernel::journal::{Boot, Journal};
+    use kernel::{Clock, Entropy};
+
+    use super::*;
+
+    #[test]
+    fn what_repeats_is_one_line_in_the_place_of_the_newest() {
+        let clock = Clock::manual(SystemTime::UNIX_EPOCH + Duration::from_secs(1_000));
+        let journal = Journal::unkept(clock.clone(), Boot::new(&mut Entropy::from_seed(1)));
+        for endpoint in ["a:1", "b:2", "a:1"] {
+            let (service, reason) = ("shop".to_owned(), "silent".to_owned());
+            journal.tell(Event::EndpointSuspected { service: service.clone(), endpoint: endpoint.into(), reason });
+            journal.tell(Event::NodeStopping { pid: 1, reason: endpoint.into() });
+            clock.advance(Duration::from_secs(5));
+        }
+        let records = Records { records: journal.recent(9), ..Records::default() }.folded().at_most(4);
+        let shown: Vec<_> = records.records.iter().map(|r| (&*r.endpoint, r.count, r.at_unix_ms / 1_000)).collect();
+        // What is about no endpoint is told each time.
+        assert_eq!(shown, [("", 1, 1_010), ("a:1", 2, 1_000), ("", 1, 1_005), ("b:2", 1, 1_005)]);
+        assert!(records.more);
     }
 }
