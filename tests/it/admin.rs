@@ -22,7 +22,7 @@ fn a_name_that_anyone_can_point_here_is_refused() {
     let config = Config::new().service("shop", &[shop.addr()], "");
     let node = Binary::up(&config.text().replace("[admin]\n", "[admin]\nhosts = [\"keel.internal\"]\n")).unwrap();
     for host in ["rebound.example", "localhost.rebound.example", "10.0.0.7:7070", "127.0.0.1.nip.io"] {
-        for path in ["/", "/v1/status", "/v1/csrf", "/metrics", "/icon.svg", "/unknown"] {
+        for path in ["/", "/v1/status", "/v1/csrf", "/metrics", "/journal", "/why", "/unknown"] {
             problem(&ask(node.console(), &format!("GET {path}\nHost: {host}")), 421, "host-refused");
         }
         // A probe tells nothing that is worth a secret.
@@ -85,7 +85,7 @@ fn each_reader_gets_the_state_in_its_shape() {
 }
 
 #[test]
-fn a_browser_may_run_nothing_and_load_nothing_from_elsewhere() {
+fn a_browser_runs_one_own_script_and_loads_nothing_from_elsewhere() {
     let (node, _shop) = node();
     for path in ["/", "/v1/status", "/metrics", "/livez", "/unknown", "/v1/reload"] {
         let answer = ask(node.console(), &format!("GET {path}\n{BROWSER}"));
@@ -95,14 +95,15 @@ fn a_browser_may_run_nothing_and_load_nothing_from_elsewhere() {
             "{path}: {policy}"
         );
         assert!(
-            !policy.contains("unsafe") && !policy.contains("script-src") && !policy.contains('*'),
+            policy.contains("script-src 'self';") && !policy.contains("unsafe") && !policy.contains('*'),
             "{path}: {policy}"
         );
         assert_eq!(answer.header("x-content-type-options"), Some("nosniff"), "{path}");
         assert_eq!(answer.header("cache-control"), Some("no-store"), "{path}");
     }
     let page = ask(node.console(), &format!("GET /\n{BROWSER}")).text();
-    for foreign in ["<script", " onclick", "src=\"http", "href=\"http", "@import", "url(http"] {
+    assert!(page.matches("<script").count() == 1 && page.contains("<script src=\"/assets/live-"), "{page}");
+    for foreign in [" onclick", "src=\"http", "href=\"http", "@import", "url(http"] {
         assert!(!page.contains(foreign), "{foreign} in {page}");
     }
 }
@@ -124,7 +125,7 @@ fn beyond_loopback_it_demands_a_token_at_every_door() {
     let console = std::net::SocketAddr::from(([127, 0, 0, 1], node.console().port()));
     let with = |path: &str, authorization: &str| ask(console, &format!("GET {path}\nAuthorization: {authorization}"));
     let bearer = |token: &NewToken| format!("Bearer {}", token.text);
-    for path in ["/", "/v1/status", "/v1/csrf", "/metrics", "/icon.svg", "/unknown"] {
+    for path in ["/", "/v1/status", "/v1/csrf", "/metrics", "/journal", "/why", "/unknown"] {
         let answer = ask(console, &format!("GET {path}"));
         problem(&answer, 401, "token-required");
         assert_eq!(answer.headers("www-authenticate").len(), 2, "{answer:?}");

@@ -145,6 +145,7 @@ fn the_gate_keeps_an_endpoint_at_its_limit_and_lets_in_who_waits() {
     let mut clients: Vec<_> = (0..8).map(|_| running.client()).collect();
     clients.iter_mut().for_each(|c| c.send(get("/")).unwrap());
     eventually(SOON, "six at the gate", || (running.view().services[0].queued == 6).then_some(()));
+    eventually(SOON, "two at work", || (peak.load(Ordering::SeqCst) == 2).then_some(()));
     gate.open();
     for client in &mut clients {
         assert_eq!(client.read_response(SOON).unwrap().text(), "done");
