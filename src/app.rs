@@ -310,6 +310,11 @@ impl App {
         Ok(App { inner, trigger, addresses, giving, waiting, control: control.clone() })
     }
 
+    /// Every family of metrics that it has.
+    pub fn describe_metrics(&self) -> Vec<observe::Described> {
+        self.inner.metrics.describe()
+    }
+
     /// Where it listens.
     pub fn addresses(&self) -> &Addresses {
         &self.addresses

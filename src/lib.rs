@@ -11,5 +11,6 @@ mod limits;
 mod listening;
 mod operate;
 pub mod overrides;
+mod pages;
 pub mod service_manager;
 mod views;

@@ -1,4 +1,4 @@
-//! `evenkeel explain`: the page of a finding or of an error that clients see. The pages are in the binary, so it needs no
+//! `evenkeel explain`: the page of a finding, of an error that clients see, or of a kind of event. The pages are in the binary, so it needs no
 //! network.
 
 use std::io::{self, Write};
@@ -6,10 +6,10 @@ use std::process::ExitCode;
 
 use crate::config::catalogue::{self, Topic};
 
-/// Explain a finding of `evenkeel check`, or an error that clients see, by its id
+/// Explain a finding of `evenkeel check`, an error that clients see, or a kind of event, by its id
 #[derive(Debug, clap::Args)]
 pub struct ExplainArgs {
-    /// Such as unknown-key or upstream-timeout
+    /// Such as unknown-key, upstream-timeout or endpoint.ejected
     #[arg(required_unless_present = "list")]
     id: Option<String>,
     /// List every id with one line about it
@@ -27,7 +27,7 @@ pub fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
             Ok(topic) => topic.page(),
             Err(nearest) => {
                 let hint = nearest.map(|id| format!("did you mean {id}? ")).unwrap_or_default();
-                anyhow::bail!("there is no finding or error {id}: {hint}`evenkeel explain --list` shows all");
+                anyhow::bail!("there is no finding, error or event {id}: {hint}`evenkeel explain --list` shows all");
             }
         },
         None => list(),
@@ -46,6 +46,10 @@ fn list() -> String {
     text.push_str("\nErrors that clients see\n\n");
     for code in kernel::ErrorCode::ALL {
         text.push_str(&row(&code.status().to_string(), Topic::Error(*code)));
+    }
+    text.push_str("\nKinds of events in the journal\n\n");
+    for kind in kernel::EventKind::ALL {
+        text.push_str(&row(kind.declared().level.word(), Topic::Event(*kind)));
     }
     text
 }

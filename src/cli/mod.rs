@@ -2,18 +2,24 @@
 //! stop was not in order, a node did not do what it was asked), 2 it could not be started, could not reach a node, or was
 //! used wrongly.
 
+pub mod backup;
 pub mod check;
 pub mod demo;
+pub mod deploy;
 pub mod endpoint;
+mod events;
 pub mod explain;
+pub mod journal;
 pub mod ready;
 pub mod reference;
 pub mod remote;
 pub mod schema;
 pub mod service;
+pub mod status;
 mod table;
 pub mod token;
 pub mod up;
+pub mod why;
 
 use std::process::ExitCode;
 
@@ -32,9 +38,15 @@ enum Command {
     Up(up::UpArgs),
     Check(check::CheckArgs),
     Explain(explain::ExplainArgs),
+    Status(status::StatusArgs),
+    Journal(journal::JournalArgs),
+    Why(why::WhyArgs),
     Ready(ready::ReadyArgs),
     Endpoint(endpoint::EndpointArgs),
     Service(service::ServiceArgs),
+    Deploy(deploy::DeployArgs),
+    Backup(backup::BackupArgs),
+    Restore(backup::RestoreArgs),
     Token(token::TokenArgs),
     Reference(reference::ReferenceArgs),
     Schema(schema::SchemaArgs),
@@ -48,9 +60,15 @@ pub fn main() -> ExitCode {
         Command::Up(args) => up::run(&args),
         Command::Check(args) => ended(check::run(&args)),
         Command::Explain(args) => ended(explain::run(&args)),
+        Command::Status(args) => ended(status::run(&args)),
+        Command::Journal(args) => ended(journal::run(&args)),
+        Command::Why(args) => ended(why::run(&args)),
         Command::Ready(args) => ended(ready::run(&args)),
         Command::Endpoint(args) => ended(endpoint::run(&args)),
         Command::Service(args) => ended(service::run(&args)),
+        Command::Deploy(args) => ended(deploy::run(&args)),
+        Command::Backup(args) => ended(backup::backup(&args)),
+        Command::Restore(args) => ended(backup::restore(&args)),
         Command::Token(args) => ended(token::run(&args)),
         Command::Reference(args) => ended(reference::run(&args)),
         Command::Schema(args) => ended(schema::run(&args)),

@@ -15,15 +15,16 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use console::view::Acted;
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::body::Bytes;
+use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1::handshake;
 use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST};
-use hyper::{Method, Request, Uri};
+use hyper::{Method, Request, Response, Uri};
 use hyper_util::rt::TokioIo;
 use kernel::Severity;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
+use super::events::Events;
 use crate::config::{self, World};
 
 /// A little longer than a node takes at most (30 s).
@@ -85,6 +86,46 @@ impl MaybeWhyArgs {
     }
 }
 
+/// What stands behind the `?` of an address.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Query(Vec<(&'static str, String)>);
+
+impl Query {
+    /// With this value, if there is one.
+    #[must_use]
+    pub(super) fn with(mut self, name: &'static str, value: Option<&str>) -> Query {
+        self.0.extend(value.map(|value| (name, value.to_owned())));
+        self
+    }
+
+    /// The address as a whole.
+    pub(super) fn path(&self, path: &str) -> String {
+        let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(&self.0).finish();
+        if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") }
+    }
+}
+
+/// A node's answer in its own words.
+#[derive(Debug)]
+pub(super) enum Said {
+    /// What was asked for.
+    Yes(String),
+    /// Why not.
+    No {
+        /// The stable code of the problem; empty if it is none of a node's.
+        code: String,
+        /// The problem in a sentence, with the remedy.
+        detail: String,
+        /// The whole document.
+        body: Value,
+    },
+}
+
+/// What ends a stream of events before it begins.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Refused(String);
+
 /// A node that can be asked.
 pub(super) struct Remote {
     host: String,
@@ -122,6 +163,63 @@ impl Remote {
         Ok(answer.body)
     }
 
+    /// What is at a path, as JSON.
+    pub(super) fn get(&self, path: &str) -> anyhow::Result<Value> {
+        let answer = self.run(self.call(Method::GET, path, None, None))?;
+        ensure!(answer.status == 200, "{}", self.refusal(&answer));
+        Ok(answer.body)
+    }
+
+    /// What is at a path, as the node writes it for people, or as JSON.
+    pub(super) fn text(&self, path: &str, json: bool) -> anyhow::Result<Said> {
+        self.run(self.ask_text(path, json))
+    }
+
+    /// The same, for callers that run already.
+    pub(super) async fn ask_text(&self, path: &str, json: bool) -> anyhow::Result<Said> {
+        let authority = self.authority();
+        let asked = async {
+            let accept = if json { JSON } else { "text/plain" };
+            let response = self.send(self.request(Method::GET, path, accept).body(Full::default())).await?;
+            let status = response.status().as_u16();
+            anyhow::Ok((status, whole(response, &authority).await?))
+        };
+        let (status, bytes) = in_time(&authority, asked).await?;
+        if status != 200 {
+            let answer = Answer { status, body: serde_json::from_slice(&bytes).unwrap_or(Value::Null) };
+            let code = answer.body["code"].as_str().unwrap_or_default().to_owned();
+            return Ok(Said::No { code, detail: self.refusal(&answer), body: answer.body });
+        }
+        if json {
+            let body: Value = serde_json::from_slice(&bytes).with_context(|| format!("{authority} sent no JSON"))?;
+            return Ok(Said::Yes(format!("{body:#}\n")));
+        }
+        let text = String::from_utf8_lossy(&bytes);
+        // Nothing that a node sends moves a cursor here.
+        Ok(Said::Yes(text.chars().map(|c| if c.is_control() && c != '\n' { ' ' } else { c }).collect()))
+    }
+
+    /// The events at a path, as they come.
+    pub(super) async fn events(&self, path: &str) -> anyhow::Result<Events> {
+        let authority = self.authority();
+        let begun = self.send(self.request(Method::GET, path, "text/event-stream").body(Full::default()));
+        let response = in_time(&authority, begun).await?;
+        let status = response.status().as_u16();
+        if status == 200 {
+            return Ok(Events::new(response.into_body()));
+        }
+        let bytes = in_time(&authority, whole(response, &authority)).await?;
+        let answer = Answer { status, body: serde_json::from_slice(&bytes).unwrap_or(Value::Null) };
+        let refusal = self.refusal(&answer);
+        // What the node cannot do now it may do later.
+        if status >= 500 { Err(anyhow::anyhow!(refusal)) } else { Err(Refused(refusal).into()) }
+    }
+
+    /// Whether what went wrong may pass: the node is away, or busy. What it refuses it will refuse again.
+    pub(super) fn may_come_back(&self, error: &anyhow::Error) -> bool {
+        error.downcast_ref::<Refused>().is_none()
+    }
+
     /// Whether the node is to be sent requests, and what it says about that. Needs no token.
     pub(super) fn readiness(&self) -> anyhow::Result<(bool, String)> {
         let answer = self.run(self.call(Method::GET, "/readyz", None, None))?;
@@ -141,8 +239,9 @@ impl Remote {
             }
         })?;
         // The node understood, and says no: the command's answer, not its failure.
-        let is_no = matches!(answer.body["code"].as_str(), Some("name-unknown" | "last-endpoint" | "action-refused"));
-        ensure!(answer.status == 200 || is_no, "{}", self.refusal(&answer));
+        let noes = ["name-unknown", "last-endpoint", "action-refused", "not-kept"];
+        let is_no = answer.body["code"].as_str().is_some_and(|code| noes.contains(&code));
+        ensure!(matches!(answer.status, 200 | 201) || is_no, "{}", self.refusal(&answer));
         if json {
             print(&format!("{:#}\n", answer.body))?;
         }
@@ -178,7 +277,7 @@ impl Remote {
         }
     }
 
-    fn run<T>(&self, calls: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    pub(super) fn run<T>(&self, calls: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.context("cannot start a runtime for the call")?;
         runtime.block_on(calls)
@@ -192,46 +291,60 @@ impl Remote {
         csrf: Option<&str>,
     ) -> anyhow::Result<Answer> {
         let authority = self.authority();
-        let answer = tokio::time::timeout(PATIENCE, self.exchange(method, path, body, csrf)).await;
-        answer.with_context(|| format!("the node at {authority} did not answer within {} s", PATIENCE.as_secs()))?
+        let exchange = async {
+            let mut request = self.request(method, path, JSON);
+            if let Some(csrf) = csrf {
+                request = request.header("x-csrf-token", csrf);
+            }
+            if body.is_some() {
+                request = request.header(CONTENT_TYPE, JSON);
+            }
+            let body = body.map(|body| Bytes::from(body.to_string())).unwrap_or_default();
+            let response = self.send(request.body(Full::new(body))).await?;
+            let status = response.status().as_u16();
+            let bytes = whole(response, &authority).await?;
+            let body = serde_json::from_slice(&bytes);
+            let body = body.unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&bytes).into_owned()));
+            Ok(Answer { status, body })
+        };
+        in_time(&authority, exchange).await
     }
 
-    async fn exchange(
-        &self,
-        method: Method,
-        path: &str,
-        body: Option<&Value>,
-        csrf: Option<&str>,
-    ) -> anyhow::Result<Answer> {
+    /// The head of a request, with the token.
+    fn request(&self, method: Method, path: &str, accept: &str) -> hyper::http::request::Builder {
+        let request = Request::builder().method(method).uri(path).header(HOST, self.authority()).header(ACCEPT, accept);
+        match &self.token {
+            Some(token) => request.header(AUTHORIZATION, format!("Bearer {token}")),
+            None => request,
+        }
+    }
+
+    /// Sends it, and waits for the head of the answer.
+    async fn send(&self, request: hyper::http::Result<Request<Full<Bytes>>>) -> anyhow::Result<Response<Incoming>> {
         let authority = self.authority();
         let unreachable =
             || format!("cannot reach a node at {authority}; is it running, and is that its admin address?");
+        let request = request.context("the token has characters that no token has")?;
         let stream = TcpStream::connect((self.host.as_str(), self.port)).await.with_context(unreachable)?;
         let (mut connection, driver) = handshake(TokioIo::new(stream)).await.with_context(unreachable)?;
         // It ends with the connection; what goes wrong is told to whoever waits for the answer.
         tokio::spawn(driver);
-        let mut request =
-            Request::builder().method(method).uri(path).header(HOST, &authority).header(ACCEPT, "application/json");
-        if let Some(token) = &self.token {
-            request = request.header(AUTHORIZATION, format!("Bearer {token}"));
-        }
-        if let Some(csrf) = csrf {
-            request = request.header("x-csrf-token", csrf);
-        }
-        if body.is_some() {
-            request = request.header(CONTENT_TYPE, "application/json");
-        }
-        let body = body.map(|body| Bytes::from(body.to_string())).unwrap_or_default();
-        let request = request.body(Full::new(body)).context("the token has characters that no token has")?;
-        let response = connection.send_request(request).await.with_context(unreachable)?;
-        let status = response.status().as_u16();
-        let read = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;
-        let read = read.map_err(|error| anyhow::anyhow!("the answer of {authority} broke off: {error}"))?;
-        let bytes = read.to_bytes();
-        let body = serde_json::from_slice(&bytes);
-        let body = body.unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&bytes).into_owned()));
-        Ok(Answer { status, body })
+        connection.send_request(request).await.with_context(unreachable)
     }
+}
+
+/// What is asked for unless it is to be read by people.
+const JSON: &str = "application/json";
+
+async fn in_time<T>(authority: &str, call: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let answer = tokio::time::timeout(PATIENCE, call).await;
+    answer.with_context(|| format!("the node at {authority} did not answer within {} s", PATIENCE.as_secs()))?
+}
+
+/// The whole body of an answer.
+async fn whole(response: Response<Incoming>, authority: &str) -> anyhow::Result<Bytes> {
+    let read = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;
+    Ok(read.map_err(|error| anyhow::anyhow!("the answer of {authority} broke off: {error}"))?.to_bytes())
 }
 
 /// Prints to standard output.

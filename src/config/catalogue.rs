@@ -1,9 +1,10 @@
-//! Everything that `evenkeel explain` knows: each rule of the configuration and each error of the data plane, with its
-//! page. The pages are in the binary, so that they are there when nothing else is.
+//! Everything that `evenkeel explain` knows: each rule of the configuration, each error of the data plane and each kind of
+//! event, with its page. The pages are in the binary, so that they are there when nothing else is.
 
-use kernel::{ErrorCode, Rule};
+use kernel::{ErrorCode, EventKind, Rule};
 
 use crate::overrides;
+use crate::pages::events;
 
 use super::{UNREADABLE_FILE, compile, interpolate, lint, shape, syntax};
 
@@ -42,6 +43,8 @@ pub enum Topic {
     Rule(&'static Rule),
     /// An error that clients see.
     Error(ErrorCode),
+    /// A kind of event that the journal tells.
+    Event(EventKind),
 }
 
 impl Topic {
@@ -50,6 +53,7 @@ impl Topic {
         match self {
             Topic::Rule(rule) => rule.id,
             Topic::Error(code) => code.code(),
+            Topic::Event(kind) => kind.name(),
         }
     }
 
@@ -58,6 +62,7 @@ impl Topic {
         match self {
             Topic::Rule(rule) => rule.title,
             Topic::Error(code) => code.title(),
+            Topic::Event(kind) => kind.declared().meaning.trim().trim_end_matches('.'),
         }
     }
 
@@ -70,6 +75,7 @@ impl Topic {
                 .find(|(id, _)| *id == code.code())
                 .map(|(_, page)| (*page).to_owned())
                 .unwrap_or_default(),
+            Topic::Event(kind) => events::explained(kind),
         }
     }
 }
@@ -82,7 +88,8 @@ pub fn rules() -> impl Iterator<Item = &'static Rule> {
 
 /// Every topic.
 pub fn topics() -> impl Iterator<Item = Topic> {
-    rules().map(Topic::Rule).chain(ErrorCode::ALL.iter().copied().map(Topic::Error))
+    let errors = ErrorCode::ALL.iter().copied().map(Topic::Error);
+    rules().map(Topic::Rule).chain(errors).chain(EventKind::ALL.iter().copied().map(Topic::Event))
 }
 
 /// The topic with this id.
@@ -94,8 +101,9 @@ pub fn find(id: &str) -> Result<Topic, Option<&'static str>> {
 }
 
 fn nearest_id(id: &str) -> Option<&'static str> {
-    let wanted = id.to_ascii_lowercase().replace('_', "-");
-    let distance = |id: &str| strsim::damerau_levenshtein(&wanted, id);
+    let like = |id: &str| id.to_ascii_lowercase().replace('_', "-");
+    let wanted = like(id);
+    let distance = |id: &str| strsim::damerau_levenshtein(&wanted, &like(id));
     let best = topics().map(Topic::id).min_by_key(|id| distance(id));
     best.filter(|id| distance(id) <= wanted.len() / 2)
 }

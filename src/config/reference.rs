@@ -147,7 +147,7 @@ fn index_of_findings() -> String {
 }
 
 /// A text as the cell of a Markdown table.
-fn cell(text: &str) -> String {
+pub(crate) fn cell(text: &str) -> String {
     text.replace('|', "\\|").replace('\n', " ")
 }
 

@@ -4,11 +4,10 @@
 use anyhow::{Context, Result, ensure};
 
 use crate::args::Args;
-use crate::bench;
 use crate::clock::Stopwatch;
 use crate::test::Count;
 use crate::workspace::{Profile, Workspace};
-use crate::{fuzz, r#gen, interop, sh, storm, test, tidy};
+use crate::{bench, browser, fuzz, r#gen, interop, sh, storm, test, tidy};
 
 /// Fuzzing in CI only shows that the targets work and that the corpus passes.
 const FUZZ_MINUTES: f64 = 0.5;
@@ -22,13 +21,24 @@ enum Step {
     Test,
     Gen,
     Interop,
+    Browser,
     Storm,
     Fuzz,
     Bench,
 }
 
-const STEPS: [Step; 9] =
-    [Step::Fmt, Step::Tidy, Step::Clippy, Step::Test, Step::Gen, Step::Interop, Step::Storm, Step::Fuzz, Step::Bench];
+const STEPS: [Step; 10] = [
+    Step::Fmt,
+    Step::Tidy,
+    Step::Clippy,
+    Step::Test,
+    Step::Gen,
+    Step::Interop,
+    Step::Browser,
+    Step::Storm,
+    Step::Fuzz,
+    Step::Bench,
+];
 
 impl Step {
     fn name(self) -> &'static str {
@@ -39,6 +49,7 @@ impl Step {
             Step::Test => "test",
             Step::Gen => "gen",
             Step::Interop => "interop",
+            Step::Browser => "browser",
             Step::Storm => "storm",
             Step::Fuzz => "fuzz",
             Step::Bench => "bench",
@@ -70,6 +81,7 @@ impl Step {
                 r#gen::check(workspace, &binary)
             }
             Step::Interop => interop::run(workspace, true),
+            Step::Browser => browser::run(workspace, Profile::Dev, false),
             Step::Storm => storm::short(workspace),
             Step::Fuzz => fuzz::run(workspace, FUZZ_MINUTES, None, false),
             Step::Bench => bench::smoke(workspace),

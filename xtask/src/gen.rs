@@ -1,5 +1,5 @@
 //! `cargo xtask gen [--check]`: the pages that are made from the product itself (the JSON schema and the reference of the
-//! configuration, the pages of findings), written or compared. Which they are is known to the product alone: this asks
+//! configuration, the pages of findings, of events and of metrics), written or compared. Which they are is known to the product alone: this asks
 //! `evenkeel reference --write DIR` or `--check DIR`. A page that is left over is found by the product's own tests.
 
 use std::path::Path;

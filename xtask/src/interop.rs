@@ -62,7 +62,7 @@ fn packages(requirements: &str) -> Vec<&str> {
 }
 
 /// Installs the Node packages that `package.json` (in the folder or in its `node`) names; returns their folder.
-fn node(folder: &Path, into: &Path) -> Result<Option<std::path::PathBuf>> {
+pub(crate) fn node(folder: &Path, into: &Path) -> Result<Option<std::path::PathBuf>> {
     let Some(from) =
         [folder.join("node"), folder.to_owned()].into_iter().find(|dir| dir.join("package.json").is_file())
     else {

@@ -4,6 +4,7 @@
 
 mod args;
 mod bench;
+mod browser;
 mod ci;
 mod clock;
 mod fuzz;
@@ -38,6 +39,8 @@ usage: cargo xtask COMMAND [OPTIONS]
   fuzz [--minutes 10] [--target T] [--keep]
                            runs the fuzz targets; --keep adds what they learned to the corpus
   interop [--short]        third-party clients against the release binary
+  browser [--shots] [--release]
+                           the console in Chromium: links, axe, widths, light and dark, with and without its script
   storm [--scenario a,b] [--peers a,b] [--repeats 2] [--parallel N] [--dist] [--short]
                            what clients see when replicas fail, beside nginx, HAProxy and Envoy
         [--counts]         whether the node counts what its clients count, after a minute of every fault";
@@ -69,6 +72,7 @@ fn run() -> Result<()> {
         "bench" => bench::command(&workspace, args),
         "fuzz" => fuzz::command(&workspace, args),
         "interop" => interop::command(&workspace, args),
+        "browser" => browser::command(&workspace, args),
         "storm" => storm::command(&workspace, args),
         other => bail!("there is no command `{other}`\n\n{USAGE}"),
     }

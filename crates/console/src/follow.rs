@@ -62,6 +62,8 @@ struct Pace {
 struct Follower {
     node: Arc<dyn Node>,
     wanted: JournalQuery,
+    /// When it came.
+    from_unix_ms: u64,
     changes: watch::Receiver<u64>,
     drain: Drain,
     stop: watch::Receiver<bool>,
@@ -97,7 +99,8 @@ pub(crate) async fn follow(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let mut wanted = query::follow(query.as_deref(), now_unix_ms(&shared))?;
+    let from_unix_ms = now_unix_ms(&shared);
+    let mut wanted = query::follow(query.as_deref(), from_unix_ms)?;
     wanted.limit = PAGE;
     if let Some(id) = headers.get("last-event-id") {
         let place = id.to_str().ok().and_then(|text| text.trim().parse().ok());
@@ -124,6 +127,7 @@ pub(crate) async fn follow(
         drain: shared.drain(),
         stop: shared.stop(),
         wanted,
+        from_unix_ms,
         pace,
         events,
         last,
@@ -168,16 +172,11 @@ impl Follower {
         alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
         alive.reset();
         let gone = self.events.clone();
-        let mut has_begun = false;
+        self.begin().await?;
         loop {
             // What is told while it is read is looked for again.
             self.changes.borrow_and_update();
-            if !has_begun {
-                has_begun = self.begin().await?;
-            }
-            if has_begun {
-                self.catch_up().await?;
-            }
+            self.catch_up().await?;
             let next = tokio::select! {
                 () = self.drain.reached(DrainPhase::Closed) => Next::LastLook,
                 _ = self.stop.wait_for(|told| *told) => Next::End,
@@ -189,28 +188,44 @@ impl Follower {
             match next {
                 Next::Look => {}
                 Next::Alive => self.send(": alive\n\n".to_owned()).await?,
-                Next::LastLook if has_begun => return self.catch_up().await,
-                Next::LastLook | Next::End => return Ok(()),
+                Next::LastLook => return self.catch_up().await,
+                Next::End => return Ok(()),
             }
         }
     }
 
-    /// Finds the place to begin at. A place beyond the end is one in a journal that is no more: the end counts then.
-    async fn begin(&mut self) -> Result<bool, End> {
-        let newest = JournalQuery { limit: 1, ..JournalQuery::default() };
-        let Some(newest) = self.read(newest).await? else { return Ok(false) };
-        let end = newest.first().map_or(0, |record| record.cursor);
-        match self.wanted.after {
-            None => self.wanted.after = Some(end),
-            Some(place) if place > end => {
+    /// Finds the place to begin at: the end of what is kept, unless the follower names one. A place beyond the end is one
+    /// in a journal that is no more: the end counts then. Where the end cannot be known now, what happens from now on is
+    /// told once it is kept.
+    async fn begin(&mut self) -> Result<(), End> {
+        let place = self.wanted.after;
+        match (place, self.end().await?) {
+            (None, Some(end)) => self.wanted.after = Some(end),
+            (None, None) => {
+                self.wanted.after = Some(0);
+                self.wanted.since_unix_ms = self.wanted.since_unix_ms.max(Some(self.from_unix_ms));
+            }
+            (Some(place), Some(end)) if place > end => {
                 self.wanted.after = Some(end);
                 self.send(format!(": {place} is beyond the end of the journal, which is {end}\n\n")).await?;
             }
-            Some(_) => {}
+            (Some(_), _) => {}
         }
         // From here on it is known what will come.
-        self.send(RETRY.to_owned()).await?;
-        Ok(true)
+        self.send(RETRY.to_owned()).await
+    }
+
+    /// The cursor of the newest record; `None` if it cannot be known now.
+    async fn end(&mut self) -> Result<Option<u64>, End> {
+        // Who asks for cursors is not shown what has none yet.
+        let kept = JournalQuery { after: Some(0), limit: 1, ..JournalQuery::default() };
+        let Some(kept) = self.read(kept).await? else { return Ok(None) };
+        if let Some(newest) = kept.first() {
+            return Ok(Some(newest.cursor));
+        }
+        // Nothing is kept because nothing has happened, or because the file is away and memory answers.
+        let all = self.read(JournalQuery { limit: 1, ..JournalQuery::default() }).await?;
+        Ok(all.filter(Vec::is_empty).map(|_| 0))
     }
 
     /// Tells everything that has come.

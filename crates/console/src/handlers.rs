@@ -8,7 +8,7 @@ use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
 use axum::response::{IntoResponse, Redirect, Response};
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
 use kernel::journal::{JournalQuery, unix_ms};
 
 use crate::accept::{Shape, shape};
@@ -125,11 +125,13 @@ pub(crate) async fn status(State(shared): State<Shared>) -> Result<Response, Pro
 
 async fn answer(shared: &Shared, wanted: Wanted, headers: &HeaderMap) -> Result<Response, Problem> {
     let found = look(shared, wanted).await?;
-    Ok(match shape(headers, Shape::Text) {
+    let status = found.status();
+    let shaped = match shape(headers, Shape::Text) {
         Shape::Html => typed("text/html; charset=utf-8", found.page(shared.csrf()).render()),
         Shape::Json => found.json(),
         Shape::Text => typed("text/plain; charset=utf-8", found.text()),
-    })
+    };
+    Ok((status, shaped).into_response())
 }
 
 fn now_ms(shared: &Shared) -> u64 {
@@ -220,6 +222,14 @@ impl Wanted {
 }
 
 impl Found {
+    /// A request of which nothing is known is not there; the answer says why.
+    fn status(&self) -> StatusCode {
+        match self {
+            Found::Why(found) if !found.1.is_found() => StatusCode::NOT_FOUND,
+            _ => StatusCode::OK,
+        }
+    }
+
     /// As a page.
     pub(crate) fn page(&self, csrf: &str) -> Page {
         match self {

@@ -75,6 +75,7 @@ fn wanted(shared: &Shared, of: &str) -> Result<Wanted, Problem> {
 /// Sends events until the reader leaves or the server ends. Holds its place until then.
 async fn run(shared: Shared, of: String, send: mpsc::Sender<Bytes>, place: OwnedSemaphorePermit) {
     let (mut drain, mut stop) = (shared.drain(), shared.stop());
+    let mut handed_over = shared.drain();
     let mut sent: HashMap<&'static str, String> = HashMap::new();
     let mut tick = tokio::time::interval(EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -83,6 +84,8 @@ async fn run(shared: Shared, of: String, send: mpsc::Sender<Bytes>, place: Owned
         let slot = tokio::select! {
             () = drain.reached(DrainPhase::Closed) => break,
             _ = stop.wait_for(|told| *told) => break,
+            // The next process knows what happens now.
+            () = handed_over.handed_over() => break,
             slot = async { tick.tick().await; send.reserve().await } => slot,
         };
         let Ok(slot) = slot else { break };

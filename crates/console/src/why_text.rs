@@ -68,7 +68,7 @@ pub(crate) fn journal(out: &mut String, r: &Record) {
     } else {
         String::new()
     };
-    let sentence = words::tame(&r.sentence);
+    let sentence = words::tame(&r.sentence.replace('\n', "; "));
     let (clock, kind) = (when::clock(r.until_unix_ms), words::tame(&r.kind));
     let _infallible = writeln!(out, "  {clock}  {:<5}  {kind:<20}  {sentence}{times}", r.level.word());
 }

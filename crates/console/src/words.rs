@@ -109,7 +109,7 @@ pub(crate) fn count(n: usize, noun: &str) -> String {
 }
 
 /// A name as one segment of a path (RFC 3986, 3.3): what could mean something else there is encoded.
-pub(crate) fn path_segment(name: &str) -> String {
+pub fn path_segment(name: &str) -> String {
     let mut out = String::with_capacity(name.len());
     for byte in name.bytes() {
         match byte {

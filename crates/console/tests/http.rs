@@ -9,6 +9,10 @@ mod follow;
 #[path = "http/journal.rs"]
 mod journal;
 mod kit;
+#[path = "http/live.rs"]
+mod live;
+#[path = "http/pages.rs"]
+mod pages;
 #[path = "http/registrations.rs"]
 mod registrations;
 

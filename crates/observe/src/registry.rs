@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use kernel::metrics::{Collect, Family, MetricKind, Sink};
 
+use crate::catalogue::{Catalogue, Described};
 use crate::text::{Format, Rendered, TextSink};
 
 /// Says of the scrape itself whether anything is missing from it.
@@ -55,6 +56,15 @@ impl Registry {
         sink.sample(&[], dropped as f64);
         sink.finish()
     }
+
+    /// Every family of one scrape, in its order.
+    pub fn describe(&self) -> Vec<Described> {
+        let mut catalogue = Catalogue::default();
+        self.parts.iter().for_each(|part| part.collect(&mut catalogue));
+        catalogue.family(DROPPED);
+        catalogue.sample(&[], 0.0);
+        catalogue.finish()
+    }
 }
 
 #[cfg(test)]
@@ -84,6 +94,16 @@ mod tests {
              contradictory or too many\n# TYPE evenkeel_scrape_dropped_series gauge\n\
              evenkeel_scrape_dropped_series 0\n"
         );
+    }
+
+    #[test]
+    fn families_are_described_with_the_labels_that_they_have() {
+        let described = Registry::new().with(Arc::new(Part("a"))).with(Arc::new(Part("b"))).describe();
+        let names: Vec<_> = described.iter().map(|family| family.name).collect();
+        assert_eq!(names, [HITS.name, DROPPED.name]);
+        assert_eq!((&*described[0].labels, described[0].has_sample), (&["part".to_owned()][..], true));
+        assert_eq!(described[0].values["part"].iter().collect::<Vec<_>>(), ["a", "b"]);
+        assert!(described[1].labels.is_empty() && described[1].has_sample);
     }
 
     #[test]

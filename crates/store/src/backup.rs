@@ -20,6 +20,7 @@ use rusqlite::{Connection, OpenFlags};
 use serde::{Deserialize, Serialize};
 
 use crate::import::sum_of;
+use crate::journal::raise_cursor;
 use crate::schema::{self, Unfit, Which};
 use crate::shelf::{LOCK, REPLACED, beside, flush_directory, lock_file, make_private};
 
@@ -321,11 +322,10 @@ pub fn restore(from: &Path, directory: &Path, force: bool) -> Result<Report, Res
             let problem = io::Error::other("what was written reads back as something else");
             return Err(failed(&unfinished)(problem));
         }
-        if let Some(cursor) = there.contains(&Which::Journal).then(|| last_cursor(directory)).flatten() {
-            if file.name == Which::Journal.file() {
-                // Whoever follows the journal has a cursor of the one that goes.
-                raise_cursor(&unfinished, cursor).map_err(|e| failed(&unfinished)(io::Error::other(e)))?;
-            }
+        let is_journal = file.name == Which::Journal.file();
+        if let Some(cursor) = last_cursor(directory).filter(|_| is_journal && there.contains(&Which::Journal)) {
+            // Whoever follows the journal has a cursor of the one that goes.
+            raise(&unfinished, cursor).map_err(|e| failed(&unfinished)(io::Error::other(e)))?;
         }
     }
     for which in there {
@@ -365,13 +365,8 @@ fn last_cursor(directory: &Path) -> Option<i64> {
     db.query_row("SELECT seq FROM sqlite_sequence WHERE name = 'record'", (), |row| row.get(0)).ok()
 }
 
-fn raise_cursor(path: &Path, cursor: i64) -> rusqlite::Result<()> {
+fn raise(path: &Path, cursor: i64) -> rusqlite::Result<()> {
     let db = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-    db.execute("DELETE FROM sqlite_sequence WHERE name = 'record' AND seq < ?1", [cursor])?;
-    db.execute(
-        "INSERT INTO sqlite_sequence (name, seq) SELECT 'record', ?1
-         WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'record')",
-        [cursor],
-    )?;
+    raise_cursor(&db, cursor)?;
     db.close().map_err(|(_, error)| error)
 }

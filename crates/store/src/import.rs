@@ -14,7 +14,7 @@ use kernel::overrides::{MAX_OVERRIDES, OverrideSet};
 use rusqlite::Connection;
 use sha2::{Digest as _, Sha256};
 
-use crate::ledger::write_difference;
+use crate::decisions::write_difference;
 use crate::schema::{about, set_about};
 use crate::shelf::flush_directory;
 

@@ -137,9 +137,9 @@ impl JournalWriter {
     fn open(&mut self) -> bool {
         let path = self.writer.shelf.path.clone();
         let Some(ready) = self.writer.ready() else { return false };
-        let (is_other, is_new) = (ready.is_other, ready.is_new);
+        let fresh = ready.fresh;
         let highest = self.progress.highest.load(Ordering::Relaxed);
-        let begun = match is_new {
+        let begun = match fresh.is_new || fresh.is_other {
             true => begin_beyond(ready.db, highest, &path, unix_ms(self.clock.wall())),
             false => Ok(()),
         };
@@ -147,13 +147,16 @@ impl JournalWriter {
             self.writer.failed(&error);
             return false;
         }
-        if is_other || is_new {
+        if fresh.is_other || fresh.is_new {
             // What is still in memory and was kept in the other file.
             let kept = self.progress.kept.load(Ordering::Relaxed);
             let recent = self.journal.recent(RECENT_MAX);
             let again: Vec<&Record> = recent.iter().rev().filter(|r| r.number <= kept).collect();
-            return again.is_empty() || self.write(&again, false).is_ok();
+            if !again.is_empty() && self.write(&again, false).is_err() {
+                return false;
+            }
         }
+        self.writer.settled();
         true
     }
 
@@ -281,10 +284,18 @@ fn begin_beyond(db: &Connection, highest: u64, path: &Path, now_ms: u64) -> rusq
         0 if has_predecessor(path).unwrap_or(false) => now_ms.saturating_sub(CURSORS_SINCE_MS) / 10,
         highest => highest,
     };
-    if begin > 0 {
-        db.execute("DELETE FROM sqlite_sequence WHERE name = 'record'", ())?;
-        db.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('record', ?1)", [signed(begin)])?;
-    }
+    raise_cursor(db, signed(begin))
+}
+
+/// Lets the next cursor be beyond `cursor`.
+pub(crate) fn raise_cursor(db: &Connection, cursor: i64) -> rusqlite::Result<()> {
+    // SQLite makes the row with the first record, and never two of them.
+    db.execute("UPDATE sqlite_sequence SET seq = ?1 WHERE name = 'record' AND seq < ?1", [cursor])?;
+    db.execute(
+        "INSERT INTO sqlite_sequence (name, seq) SELECT 'record', ?1
+         WHERE ?1 > 0 AND NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'record')",
+        [cursor],
+    )?;
     Ok(())
 }
 

@@ -15,24 +15,23 @@
 //!
 //! Limits: [`QUEUE_MAX`] callers wait, for `patience` at most.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use std::vec;
 
 use kernel::Clock;
 use kernel::journal::unix_ms;
-use kernel::overrides::{
-    Decision, EndpointOverride, Loaded, MAX_OVERRIDES, OverrideSet, OverrideStore, TakenOut, TierOverride,
-};
+use kernel::overrides::{Loaded, MAX_OVERRIDES, OverrideSet, OverrideStore};
 use kernel::store::{FileState, Lease, Leases};
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior};
 
+use crate::decisions::{place, read_all, write_difference};
 use crate::import;
 use crate::room;
-use crate::schema::{about, set_about};
+use crate::schema::set_about;
 use crate::shelf::Shelf;
 use crate::writer::{Writer, plain};
 
@@ -66,8 +65,13 @@ pub(crate) struct Known {
     damage: Option<String>,
 }
 
-/// What the ledger's thread does for a caller.
-struct Job(Box<dyn FnOnce(Result<&Connection, io::Error>) -> rusqlite::Result<Option<After>> + Send>);
+/// What the ledger's thread does for a caller, or says instead.
+struct Job(Work, Refuse);
+/// What it does for a caller; what went wrong with that.
+type Work = Box<dyn FnOnce(&Connection) -> Worked + Send>;
+type Worked = (Option<rusqlite::Error>, After);
+/// What it does instead, if nothing can be done for a caller.
+type Refuse = Box<dyn FnOnce(io::Error) + Send>;
 /// What it does once that is kept, or is not.
 type After = Box<dyn FnOnce(Result<(), io::Error>) + Send>;
 
@@ -123,26 +127,19 @@ impl Ledger {
         work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> io::Result<T> {
         let (tell, told) = sync_channel::<io::Result<T>>(1);
-        let job = Job(Box::new(move |db| {
-            // Whoever asked may be gone; that is no business of the thread's.
-            let tell = move |answer| drop(tell.send(answer));
-            let db = match db {
-                Ok(db) => db,
-                Err(error) => {
-                    tell(Err(error));
-                    return Ok(None);
-                }
-            };
+        let refuse = tell.clone();
+        let refuse: Refuse = Box::new(move |error| answer(&refuse, Err(error)));
+        let work = move |db: &Connection| -> Worked {
             match work(db) {
-                Ok(value) => Ok(Some(Box::new(move |kept: Result<(), io::Error>| tell(kept.map(|()| value))))),
+                Ok(value) => (None, Box::new(move |kept| answer(&tell, kept.map(|()| value)))),
                 Err(error) => {
                     let is_at_cap = room::is_full(&error) && room::is_at_cap(db);
                     let why = if is_at_cap { FULL.to_owned() } else { plain(&error) };
-                    tell(Err(io::Error::other(why)));
-                    Err(error)
+                    (Some(error), Box::new(move |_| answer(&tell, Err(io::Error::other(why)))))
                 }
             }
-        }));
+        };
+        let job = Job(Box::new(work), refuse);
         match self.jobs.try_send(job) {
             Ok(()) => {}
             Err(TrySendError::Full(_)) => return Err(io::Error::other("too many wait for the ledger")),
@@ -241,65 +238,6 @@ impl Leases for Ledger {
     }
 }
 
-/// Which file it is, and how often decisions were saved in it.
-fn place(db: &Connection) -> rusqlite::Result<(String, i64)> {
-    Ok((about(db, "file")?.unwrap_or_default(), about(db, "decisions_version")?.unwrap_or_default()))
-}
-
-fn read_all(db: &Connection) -> rusqlite::Result<(OverrideSet, (String, i64))> {
-    let mut set = OverrideSet::default();
-    let mut rows = db.prepare("SELECT scope, service, endpoint, state, tier, actor, reason, at_s FROM decision")?;
-    let mut rows = rows.query(())?;
-    while let Some(row) = rows.next()? {
-        let service: String = row.get(1)?;
-        let at_unix_seconds = row.get::<_, i64>(7)?.unsigned_abs();
-        let by = Decision { actor: row.get(5)?, reason: row.get(6)?, at_unix_seconds };
-        if row.get_ref(0)?.as_str()? == "service" {
-            set.services.insert(service, TierOverride { tier: row.get(4)?, by });
-        } else {
-            // A state that this version does not know takes the endpoint out as well.
-            let is_down = row.get_ref(3)?.as_str()? == TakenOut::Down.word();
-            let state = if is_down { TakenOut::Down } else { TakenOut::Drained };
-            set.set_endpoint(&service, &row.get::<_, String>(2)?, Some(EndpointOverride { state, by }));
-        }
-    }
-    Ok((set, place(db)?))
-}
-
-/// A decision's row: the key, then what is decided.
-type Key<'a> = (&'static str, &'a str, &'a str);
-type Row<'a> = (&'static str, u8, &'a Decision);
-
-fn rows(set: &OverrideSet) -> BTreeMap<Key<'_>, Row<'_>> {
-    let endpoints = set.endpoints.iter().flat_map(|(service, endpoints)| {
-        endpoints
-            .iter()
-            .map(move |(endpoint, o)| (("endpoint", service.as_str(), endpoint.as_str()), (o.state.word(), 0, &o.by)))
-    });
-    let services = set.services.iter().map(|(service, o)| (("service", service.as_str(), ""), ("tier", o.tier, &o.by)));
-    endpoints.chain(services).collect()
-}
-
-/// Writes what is different in `wanted`, and nothing else.
-pub(crate) fn write_difference(db: &Connection, base: &OverrideSet, wanted: &OverrideSet) -> rusqlite::Result<()> {
-    let (base, wanted) = (rows(base), rows(wanted));
-    for (scope, service, endpoint) in base.keys().filter(|key| !wanted.contains_key(*key)) {
-        db.execute(
-            "DELETE FROM decision WHERE scope = ?1 AND service = ?2 AND endpoint = ?3",
-            (scope, service, endpoint),
-        )?;
-    }
-    for (key, row) in wanted.iter().filter(|(key, row)| base.get(*key) != Some(*row)) {
-        let ((scope, service, endpoint), (state, tier, by)) = (key, row);
-        db.execute(
-            "INSERT OR REPLACE INTO decision (scope, service, endpoint, state, tier, actor, reason, at_s)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-            (scope, service, endpoint, state, tier, &by.actor, &by.reason, by.at_unix_seconds as i64),
-        )?;
-    }
-    Ok(())
-}
-
 impl LedgerWriter {
     /// Works until every [`Ledger`] is gone, or `is_closed` says so.
     pub(crate) fn run(mut self, is_closed: impl Fn() -> bool) {
@@ -329,11 +267,12 @@ impl LedgerWriter {
     fn open(&mut self) {
         let at = self.writer.shelf.path.clone();
         let Some(ready) = self.writer.ready() else { return };
-        if !ready.is_fresh {
+        if !ready.fresh.is_opened {
             return;
         }
         match settle(ready.db, &self.known, &at) {
             Ok(damage) => {
+                self.writer.settled();
                 let damage: Vec<String> = self.writer.damage.take().into_iter().chain(damage).collect();
                 if !damage.is_empty() {
                     self.known.lock().unwrap_or_else(PoisonError::into_inner).damage = Some(damage.join("; "));
@@ -350,11 +289,8 @@ impl LedgerWriter {
         let shelf = self.writer.shelf.clone();
         let Some(ready) = self.writer.ready() else {
             let trouble = shelf.trouble();
-            return jobs.into_iter().for_each(|Job(job)| {
-                let error = io::Error::other(format!("the ledger cannot be used: {trouble}"));
-                // A job that is only told of an error has nothing to fail with.
-                drop(job(Err(error)));
-            });
+            let error = || io::Error::other(format!("the ledger cannot be used: {trouble}"));
+            return jobs.into_iter().for_each(|Job(_, refuse)| refuse(error()));
         };
         let mut after = Vec::new();
         let outcome = shelf.timed(|| group(ready.db, jobs, &mut after));
@@ -381,46 +317,35 @@ impl LedgerWriter {
     }
 }
 
+/// Answers a caller, who may be gone.
+fn answer<T>(to: &SyncSender<io::Result<T>>, answer: io::Result<T>) {
+    let _is_gone = to.send(answer).is_err();
+}
+
 /// Does all of `jobs` in one transaction. What each does once it is known whether that is kept goes to `after`.
 fn group(db: &mut Connection, jobs: Vec<Job>, after: &mut Vec<After>) -> rusqlite::Result<()> {
     let mut jobs = jobs.into_iter();
-    let refuse = |jobs: &mut dyn Iterator<Item = Job>, error: &rusqlite::Error| {
-        for Job(job) in jobs {
-            // As above: there is nothing to fail with.
-            drop(job(Err(io::Error::other(plain(error)))));
-        }
-    };
-    let mut whole = match Transaction::new(db, TransactionBehavior::Immediate) {
-        Ok(whole) => whole,
-        Err(error) => {
-            refuse(&mut jobs, &error);
-            return Err(error);
-        }
-    };
-    while let Some(Job(job)) = jobs.next() {
-        let one = match whole.savepoint() {
-            Ok(one) => one,
-            Err(error) => {
-                drop(job(Err(io::Error::other(plain(&error)))));
-                refuse(&mut jobs, &error);
-                return Err(error);
-            }
-        };
-        match job(Ok(&one)) {
-            Ok(done) => {
-                one.commit()?;
-                after.extend(done);
-            }
-            Err(error) => {
+    let outcome = together(db, &mut jobs, after);
+    if let Err(error) = &outcome {
+        jobs.for_each(|Job(_, refuse)| refuse(io::Error::other(plain(error))));
+    }
+    outcome
+}
+
+fn together(db: &mut Connection, jobs: &mut vec::IntoIter<Job>, after: &mut Vec<After>) -> rusqlite::Result<()> {
+    let mut whole = Transaction::new(db, TransactionBehavior::Immediate)?;
+    while !jobs.as_slice().is_empty() {
+        let one = whole.savepoint()?;
+        let Some(Job(job, _)) = jobs.next() else { break };
+        let (error, then) = job(&one);
+        after.push(then);
+        match error {
+            None => one.commit()?,
+            Some(error) => {
                 drop(one);
-                // Grave errors end the whole transaction, and with it what others had done in it.
-                if whole.is_autocommit() {
-                    refuse(&mut jobs, &error);
-                    return Err(error);
-                }
-                if matches!(error.sqlite_error_code(), Some(rusqlite::ErrorCode::DiskFull)) {
-                    // The others may still fit; that this one did not is worth knowing.
-                    refuse(&mut jobs, &error);
+                // Grave errors end the whole transaction, and with it what others had done in it. That there is no room
+                // is worth knowing beyond the one whom it met.
+                if whole.is_autocommit() || room::is_full(&error) {
                     return Err(error);
                 }
             }

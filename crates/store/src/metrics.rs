@@ -7,6 +7,9 @@ use crate::store::Store;
 
 const STATES: [FileState; 3] = [FileState::Kept, FileState::Lost, FileState::Full];
 
+/// A figure of a file.
+type Figure = fn(&FileHealth) -> u64;
+
 impl Collect for Store {
     fn collect(&self, sink: &mut dyn Sink) {
         let files = self.health();
@@ -18,7 +21,7 @@ impl Collect for Store {
                 sink.sample(&[("file", file.file), ("state", state.word())], is);
             }
         }
-        let gauges: [(_, _, _, fn(&FileHealth) -> u64); 4] = [
+        let figures: [(_, _, _, Figure); 4] = [
             ("evenkeel_store_bytes", "Size of a file of the store with its log", MetricKind::Gauge, |f| f.bytes),
             ("evenkeel_store_cap_bytes", "How large a file of the store may be", MetricKind::Gauge, |f| f.cap_bytes),
             (
@@ -34,7 +37,7 @@ impl Collect for Store {
                 |f| f.dropped,
             ),
         ];
-        for (name, help, kind, value) in gauges {
+        for (name, help, kind, value) in figures {
             sink.family(family(name, help, kind));
             for file in &files {
                 sink.sample(&[("file", file.file)], value(file) as f64);

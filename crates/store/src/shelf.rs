@@ -35,8 +35,10 @@ pub(crate) const ASIDE_MAX: usize = 5;
 pub(crate) const PAGE: u64 = 4_096;
 /// Pages of the write-ahead log after which it is brought into the file.
 const CHECKPOINT_PAGES: u64 = 500;
-/// What is left of the write-ahead log after that, on disk. It counts towards the cap.
-const LOG_MAX: u64 = 4 << 20;
+/// What is left of the write-ahead log after that, on disk.
+const LOG_KEPT: u64 = 4 << 20;
+/// What of the cap is for the write-ahead log: what is written before it is brought over, and the largest transaction.
+const LOG_MAX: u64 = 16 << 20;
 /// Files up to this size are looked through when they are opened; that takes a tenth of a second at most. What is wrong
 /// with a larger one shows when it is used.
 const LOOK_THROUGH: u64 = 8 << 20;
@@ -144,6 +146,14 @@ impl Shelf {
         Some(was)
     }
 
+    /// Says what is wrong with a file that is lost.
+    pub(crate) fn note(&self, trouble: &str) {
+        let mut status = self.status();
+        if status.state == FileState::Lost {
+            trouble.clone_into(&mut status.trouble);
+        }
+    }
+
     /// Its size with that of its log, in bytes.
     pub(crate) fn bytes(&self) -> u64 {
         let size = |path: &Path| fs::metadata(path).map_or(0, |m| m.len());
@@ -156,7 +166,7 @@ impl Shelf {
     }
 
     fn log_max(&self) -> u64 {
-        LOG_MAX.min(self.cap / 4)
+        LOG_MAX.min(self.cap / 2)
     }
 
     /// Times a write. Only its writer may call it.
@@ -242,8 +252,8 @@ impl Shelf {
         }
         let synchronous = if self.which == Which::Ledger { "FULL" } else { "NORMAL" };
         db.pragma_update(None, "synchronous", synchronous)?;
-        db.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES.min(self.log_max() / PAGE / 2) as i64)?;
-        db.pragma_update(None, "journal_size_limit", self.log_max() as i64)?;
+        db.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES.min(self.log_max() / PAGE / 4) as i64)?;
+        db.pragma_update(None, "journal_size_limit", LOG_KEPT.min(self.log_max()) as i64)?;
         let is_new = schema::migrate(&mut db, self.which)?;
         if self.bytes() <= LOOK_THROUGH {
             let found: String = db.query_row("PRAGMA quick_check(1)", (), |row| row.get(0))?;

@@ -94,7 +94,7 @@ impl Store {
         match first_try.recv_timeout(start) {
             Ok(()) | Err(RecvTimeoutError::Disconnected) => {}
             Err(RecvTimeoutError::Timeout) => {
-                store.shelves[0].set(kernel::store::FileState::Lost, "opening it takes long");
+                store.shelves[0].note("opening it takes long");
             }
         }
         store
@@ -212,9 +212,8 @@ impl Store {
         match Builder::new().name(name.to_owned()).spawn(work) {
             Ok(thread) => self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread),
             Err(error) => {
-                let shelf = self.shelves.iter().find(|shelf| shelf.which == which);
                 let why = format!("its thread cannot be started: {error}");
-                shelf.map(|shelf| shelf.set(kernel::store::FileState::Lost, &why));
+                self.shelves.iter().filter(|shelf| shelf.which == which).for_each(|shelf| shelf.note(&why));
             }
         }
     }

@@ -37,6 +37,8 @@ pub(crate) struct Tallies {
     boot: String,
     serial: u32,
     last: (Moment, u64),
+    /// How often counts were added.
+    pub(crate) ticks: u64,
     present: Present,
     closed: VecDeque<Arc<Closed>>,
     runs: VecDeque<Stretch>,
@@ -50,6 +52,8 @@ pub(crate) struct Tallies {
 struct Present {
     minute: u64,
     subjects: HashMap<Subject, [Counts; 4]>,
+    /// Requests of it that are written.
+    written: u64,
 }
 
 /// A minute that is over.
@@ -60,6 +64,7 @@ pub(crate) struct Closed {
     /// Slots of the minute (0 to 3) by subject, encoded.
     pub(crate) rows: Vec<(Subject, Vec<u8>)>,
     bytes: usize,
+    /// How many are in it that are not written.
     requests: u64,
     is_written: AtomicBool,
 }
@@ -88,11 +93,12 @@ pub(crate) struct Flush {
 impl Tallies {
     /// Begins to count. `boot` names the process.
     pub(crate) fn new(boot: &str, now: Moment, wall_ms: u64) -> Tallies {
-        let present = Present { minute: wall_ms / MINUTE_MS, subjects: HashMap::new() };
+        let present = Present { minute: wall_ms / MINUTE_MS, subjects: HashMap::new(), written: 0 };
         let mut tallies = Tallies {
             boot: boot.to_owned(),
             serial: 0,
             last: (now, wall_ms),
+            ticks: 0,
             present,
             closed: VecDeque::new(),
             runs: VecDeque::new(),
@@ -118,6 +124,7 @@ impl Tallies {
 
     /// Adds what was counted since the last call, which ended now.
     pub(crate) fn tick(&mut self, now: Moment, wall_ms: u64, taken: Vec<(Subject, Counts)>) {
+        self.ticks += 1;
         let passed = u64::try_from(now.since(self.last.0).as_millis()).unwrap_or(u64::MAX);
         let mut wall_ms = wall_ms;
         if wall_ms.abs_diff(self.last.1.saturating_add(passed)) > SET_BY {
@@ -152,7 +159,8 @@ impl Tallies {
     /// Ends the present minute.
     fn close(&mut self) {
         let subjects = std::mem::take(&mut self.present.subjects);
-        let closed = self.closed(subjects);
+        let mut closed = self.closed(subjects);
+        closed.requests = closed.requests.saturating_sub(std::mem::take(&mut self.present.written));
         if !closed.rows.is_empty() {
             self.closed.push_back(Arc::new(closed));
         }
@@ -230,11 +238,16 @@ impl Tallies {
                 run.gaps.retain(|gap| !written.gaps.contains(gap));
             }
         }
+        let is_present = |p: &&Closed| p.minute == self.present.minute && p.run == self.run();
+        if let Some(present) = flush.present.as_ref().filter(is_present) {
+            self.present.written = present.requests;
+        }
         flush.present.is_some()
     }
 
     /// Another file is written from now on: what is in memory is not in it.
     pub(crate) fn forget_written(&mut self) {
+        self.present.written = 0;
         for closed in &self.closed {
             closed.is_written.store(false, Ordering::Relaxed);
         }

@@ -15,8 +15,9 @@ use crate::code::{decode, decode_many, decode_slots};
 use crate::config::StoreConfig;
 use crate::journal::signed;
 use crate::pool::Pool;
+use crate::rows;
 use crate::schema::about;
-use crate::series::{self, Counted};
+use crate::series::Counted;
 use crate::tallies::Remembered;
 use crate::upkeep::whole_from;
 
@@ -83,7 +84,7 @@ impl TallyReader for KeptTallies {
             self.counted.get().map(|counted| counted.lock().subjects()).unwrap_or_default().into_iter().collect();
         let kept = self.pool.read(|db| {
             let mut rows = db.prepare("SELECT scope, service, name FROM subject")?;
-            let rows = rows.query_map((), |row| Ok(series::subject(row.get(0)?, row.get(1)?, row.get(2)?)))?;
+            let rows = rows.query_map((), |row| Ok(rows::subject(row.get(0)?, row.get(1)?, row.get(2)?)))?;
             rows.filter_map(Result::transpose).collect::<rusqlite::Result<Vec<Subject>>>()
         });
         all.extend(kept.unwrap_or_default());
@@ -135,7 +136,7 @@ fn from_file(
     found: &mut Found,
 ) -> rusqlite::Result<()> {
     runs(db, wanted, found)?;
-    let (scope, service, name) = series::parts(subject);
+    let (scope, service, name) = rows::parts(subject);
     let id: Option<i64> = db
         .query_row(
             "SELECT id FROM subject WHERE scope = ?1 AND service = ?2 AND name = ?3",

@@ -7,13 +7,13 @@
 
 use std::time::Duration;
 
-use rusqlite::{Connection, Transaction, TransactionBehavior};
+use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior};
 
 use crate::code::{decode, decode_many, encode};
 use crate::config::StoreConfig;
 use crate::journal::signed;
+use crate::rows::put_minute;
 use crate::schema::{about, set_about};
-use crate::series::put_minute;
 use crate::tallies::MINUTE_MS;
 
 /// A process that has written nothing for so long has ended, or what it goes on to write replaces this.
@@ -43,17 +43,31 @@ fn subjects(db: &Connection) -> rusqlite::Result<Vec<i64>> {
 fn adopt(db: &mut Connection, wall_ms: u64) -> rusqlite::Result<()> {
     let whole = Transaction::new(db, TransactionBehavior::Immediate)?;
     let before = signed(wall_ms.saturating_sub(ABANDONED_MS));
-    let left: Vec<(i64, i64, Vec<u8>)> = whole
-        .prepare("SELECT run, minute, data FROM present JOIN run ON run.id = present.run WHERE to_ms < ?1")?
-        .query_map([before], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+    let left: Vec<i64> = whole
+        .prepare("SELECT run FROM present JOIN run ON run.id = present.run WHERE to_ms < ?1")?
+        .query_map([before], |row| row.get(0))?
         .collect::<rusqlite::Result<_>>()?;
-    for (run, minute, data) in left {
-        if let Some(rows) = decode_many(&data) {
-            put_minute(&whole, run, minute.unsigned_abs(), &rows)?;
-        }
+    for run in left {
+        adopt_one(&whole, run, None)?;
         whole.execute("DELETE FROM present WHERE run = ?1", [run])?;
     }
     whole.commit()
+}
+
+/// Makes rows of a run's present, unless it is of the minute `but`.
+pub(crate) fn adopt_one(db: &Connection, run: i64, but: Option<u64>) -> rusqlite::Result<()> {
+    let present = db
+        .query_row("SELECT minute, data FROM present WHERE run = ?1", [run], |row| {
+            Ok((row.get::<_, i64>(0)?.unsigned_abs(), row.get::<_, Vec<u8>>(1)?))
+        })
+        .optional()?;
+    match present {
+        Some((minute, data)) if Some(minute) != but => {
+            // Bytes that say nothing are nobody's counts.
+            decode_many(&data).map_or(Ok(()), |rows| put_minute(db, run, minute, &rows))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Sums up hours.

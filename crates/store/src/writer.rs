@@ -31,6 +31,7 @@ pub(crate) struct Writer {
     opened: Option<Opened>,
     /// What it was when it was open last.
     last: Option<Identity>,
+    fresh: Fresh,
     retry_at: Moment,
     pause: Duration,
     pauses: (Duration, Duration),
@@ -42,15 +43,21 @@ pub(crate) struct Writer {
     dropped_before: u64,
 }
 
+/// What a writer has to know of a file before it goes on with it, until it says that it does ([`Writer::settled`]).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Fresh {
+    /// It was opened.
+    pub(crate) is_opened: bool,
+    /// It is not the file that was written before: nothing that this process wrote needs to be in it.
+    pub(crate) is_other: bool,
+    /// It was begun.
+    pub(crate) is_new: bool,
+}
+
 /// What a writer meets when it wants its file.
 pub(crate) struct Ready<'a> {
     pub(crate) db: &'a mut Connection,
-    /// It is not the file that was written before: nothing that this process wrote needs to be in it.
-    pub(crate) is_other: bool,
-    /// It was opened just now.
-    pub(crate) is_fresh: bool,
-    /// It was begun just now.
-    pub(crate) is_new: bool,
+    pub(crate) fresh: Fresh,
 }
 
 impl Writer {
@@ -61,6 +68,7 @@ impl Writer {
             journal,
             opened: None,
             last: None,
+            fresh: Fresh::default(),
             retry_at: Moment::ZERO,
             pause: config.retry_first,
             pauses: (config.retry_first, config.retry_most),
@@ -74,8 +82,6 @@ impl Writer {
     /// The file, opened if it is due. `None`: it is lost.
     pub(crate) fn ready(&mut self) -> Option<Ready<'_>> {
         self.look();
-        let (mut is_other, mut is_new) = (false, false);
-        let is_fresh = self.opened.is_none();
         if self.opened.is_none() {
             if self.clock.now() < self.retry_at {
                 return None;
@@ -85,8 +91,10 @@ impl Writer {
             for _ in 0..2 {
                 match shelf.timed(|| shelf.open()) {
                     Ok(opened) => {
-                        is_other = self.last.is_some_and(|last| last != opened.identity);
-                        is_new = opened.is_new;
+                        let is_other = self.last.is_some_and(|last| last != opened.identity);
+                        self.fresh.is_opened = true;
+                        self.fresh.is_other |= is_other;
+                        self.fresh.is_new |= opened.is_new;
                         self.last = Some(opened.identity);
                         self.opened = Some(opened);
                         self.returned();
@@ -101,7 +109,12 @@ impl Writer {
             }
         }
         let opened = self.opened.as_mut()?;
-        Some(Ready { db: &mut opened.db, is_other, is_fresh, is_new })
+        Some(Ready { db: &mut opened.db, fresh: self.fresh })
+    }
+
+    /// What had to be done with a file that was opened is done.
+    pub(crate) fn settled(&mut self) {
+        self.fresh = Fresh::default();
     }
 
     /// How long until it is worth another try.

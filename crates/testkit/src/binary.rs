@@ -92,6 +92,14 @@ enum Stream {
     Err,
 }
 
+/// Tells another child process what Ctrl-C tells it.
+///
+/// # Errors
+/// When there is no such process any more.
+pub fn interrupt(child: &Child) -> Result<()> {
+    kill_process(Pid::from_child(child), rustix::process::Signal::INT).context("sending SIGINT to a command")
+}
+
 /// Where the binary is.
 ///
 /// # Errors

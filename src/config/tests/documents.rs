@@ -92,7 +92,7 @@ fn each_number_and_measure_has_limits_that_hold_its_default() {
 
 #[test]
 fn generated_files_are_up_to_date() {
-    let stale = stale(repository());
+    let stale = stale(repository()).unwrap();
     assert!(stale.is_empty(), "write them anew with `cargo run -- reference --write .`: {stale:?}");
 }
 
@@ -102,6 +102,11 @@ fn each_topic_has_a_page_and_each_page_a_topic() {
     for topic in catalogue::topics() {
         let (id, page) = (topic.id(), topic.page());
         assert!(ids.insert(id), "two topics are called {id}");
+        if let Topic::Event(kind) = topic {
+            assert!(page.starts_with(&format!("# {id}\n\n{}.\n", topic.title())), "{id}: {page}");
+            assert!(kind.declared().fields.iter().all(|(field, _)| page.contains(&format!("| `{field}` |"))), "{page}");
+            continue;
+        }
         assert!(id.bytes().all(|b| b.is_ascii_lowercase() || b == b'-'), "{id}");
         assert!(page.starts_with(&format!("# {id}\n\n{}.\n", topic.title())), "{id}: {page}");
         assert!(page.contains("\n## Remedy\n"), "{id}");
@@ -110,7 +115,8 @@ fn each_topic_has_a_page_and_each_page_a_topic() {
     for (directory, is_error) in [("docs/errors", true), ("docs/findings", false)] {
         let there = std::fs::read_dir(repository().join(directory)).unwrap();
         let there: BTreeSet<String> = there.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-        let wanted = catalogue::topics().filter(|topic| matches!(topic, Topic::Error(_)) == is_error);
+        let paged = catalogue::topics().filter(|topic| !matches!(topic, Topic::Event(_)));
+        let wanted = paged.filter(|topic| matches!(topic, Topic::Error(_)) == is_error);
         let wanted: BTreeSet<String> =
             wanted.map(|topic| format!("{}.md", topic.id())).chain(["README.md".to_owned()]).collect();
         assert_eq!(there, wanted, "{directory}");
@@ -142,5 +148,6 @@ fn the_page_of_an_error_names_its_status_and_kind() {
 fn a_topic_that_does_not_exist_is_answered_with_the_nearest() {
     assert_eq!(catalogue::find("unknown_key").unwrap_err(), Some("unknown-key"));
     assert_eq!(catalogue::find("upstream-timeot").unwrap_err(), Some("upstream-timeout"));
+    assert_eq!(catalogue::find("endpoint.on-probation").unwrap_err(), Some("endpoint.on_probation"));
     assert_eq!(catalogue::find("x").unwrap_err(), None);
 }

@@ -77,7 +77,7 @@ fn by_gravity(status: &Status) -> Vec<(&ServiceStatus, &EndpointStatus)> {
 fn sentence(service: &ServiceStatus, e: &EndpointStatus, records: &[Record], now_unix_ms: u64) -> String {
     let what = match e.state {
         EndpointState::Healthy => "is healthy",
-        EndpointState::Suspect => "has been suspect since",
+        EndpointState::Suspect => "became suspect",
         EndpointState::Ejected => "was taken out",
         EndpointState::Probation => "was put on trial",
         EndpointState::Unhealthy => "began to fail its checks",
@@ -129,3 +129,7 @@ fn lost(service: &ServiceStatus) -> Vec<String> {
     }
     text
 }
+
+#[cfg(test)]
+#[path = "headline_tests.rs"]
+mod tests;

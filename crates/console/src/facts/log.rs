@@ -15,12 +15,6 @@ const PAGE: usize = 100;
 /// The longest page that is rendered; programs read more from `/v1/journal`.
 const PAGE_MAX: usize = 500;
 
-/// Records beside a request.
-const BESIDE: usize = 50;
-
-/// How long before and after a request the journal is shown.
-const AROUND_MS: u64 = 60_000;
-
 /// Requests in the list.
 const LISTED: usize = 50;
 
@@ -73,23 +67,16 @@ impl Log {
 }
 
 impl WhyFacts {
+    /// Whether anything is known of it.
+    pub(crate) fn is_found(&self) -> bool {
+        matches!(self.why, Why::Found(_))
+    }
+
     /// What is known of `id`. Blocks.
     pub(crate) fn look(node: &dyn Node, clock: &Clock, id: String) -> WhyFacts {
         let why = node.why(&id);
         let records = match &why {
-            Why::Found(traces) if !traces.is_empty() => {
-                // An id that was used twice may be hours apart: the newest counts.
-                let newest = &traces[0];
-                let begin = newest.at_unix_us / 1_000;
-                let end = begin + newest.end.took_us / 1_000;
-                let query = JournalQuery {
-                    since_unix_ms: Some(begin.saturating_sub(AROUND_MS)),
-                    until_unix_ms: Some(end + AROUND_MS),
-                    limit: BESIDE,
-                    ..JournalQuery::default()
-                };
-                Records::read(node, &query).that_touch(&newest.service)
-            }
+            Why::Found(traces) if !traces.is_empty() => Records::beside(node, traces),
             _ => Records::default(),
         };
         WhyFacts { id, at_unix_ms: unix_ms(clock.wall()), why, records }

@@ -9,14 +9,21 @@ pub(crate) mod series;
 pub(crate) mod spark;
 pub(crate) mod subject;
 
-use kernel::journal::{JournalQuery, Order, Record};
+use kernel::journal::{JournalQuery, LIMIT_MAX, Order, Record};
+use kernel::trace::RequestTrace;
 
 use crate::view::Node;
+
+/// Records beside a request.
+const BESIDE: usize = 100;
+
+/// How long before and after a request the journal is shown.
+const AROUND_MS: u64 = 60_000;
 
 /// Records, or why there are none to show.
 #[derive(Clone, Debug, Default, serde::Serialize)]
 pub(crate) struct Records {
-    /// Newest first.
+    /// Newest first, if nothing else is said.
     pub(crate) records: Vec<Record>,
     /// Whether there are more.
     pub(crate) more: bool,
@@ -34,6 +41,24 @@ impl Records {
                 Records { trouble: format!("The journal cannot be read now: {error}."), ..Records::default() }
             }
         }
+    }
+
+    /// What the journal tells of the minute before, the minute after and what is between, about the node and the services
+    /// of these requests, oldest first. Blocks.
+    pub(crate) fn beside(node: &dyn Node, traces: &[RequestTrace]) -> Records {
+        let begin = traces.iter().map(|t| t.at_unix_us).min().unwrap_or_default() / 1_000;
+        let end = traces.iter().map(|t| t.at_unix_us + t.end.took_us).max().unwrap_or_default() / 1_000;
+        let query = JournalQuery {
+            since_unix_ms: Some(begin.saturating_sub(AROUND_MS)),
+            until_unix_ms: Some(end + AROUND_MS),
+            limit: LIMIT_MAX,
+            ..JournalQuery::default()
+        };
+        let mut records = Records::read(node, &query);
+        let is_about = |r: &Record| r.service.is_empty() || traces.iter().any(|t| t.service == r.service);
+        records.records.retain(is_about);
+        records.records.reverse();
+        records.at_most(BESIDE)
     }
 
     /// With those of another, newest first, each once.

@@ -198,9 +198,9 @@ fn marked(at: usize, marks: &[&Record]) -> Markup {
 /// Hatched columns, neighbours as one.
 fn gaps(series: &Series, hatch: &str) -> Markup {
     let mut runs: Vec<(usize, usize)> = Vec::new();
-    for (at, c) in series.columns.iter().enumerate().filter(|(_, c)| c.seconds > 0 && !c.is_covered()) {
+    for (at, _) in series.columns.iter().enumerate().filter(|(_, c)| c.seconds > 0 && !c.is_covered()) {
         match runs.last_mut() {
-            Some((_, end)) if *end == at && c.requests == 0 => *end = at + 1,
+            Some((_, end)) if *end == at => *end = at + 1,
             _ => runs.push((at, at + 1)),
         }
     }

@@ -94,8 +94,8 @@ fn head(status: &Status, query: &JournalQuery, asked: &Asked, filters: &[(&'stat
                 (select("service", "Service", "all services", &services, query.service.as_deref().unwrap_or_default()))
                 (select("level", "At least", "everything", &["warn", "error"], if query.level == Level::Info { "" } else { query.level.word() }))
                 (input("endpoint", "Endpoint", query.endpoint.as_deref().unwrap_or_default(), "10.0.0.3:8080"))
-                (input("since", "Since", &asked.since, "2h"))
-                (input("until", "Until", &asked.until, "2026-03-01T12:00:00Z"))
+                (input("since", "Since (UTC)", &asked.since, "2h"))
+                (input("until", "Until (UTC)", &asked.until, "30m"))
                 label class="check" { input type="checkbox" name="marks" value="true" checked[query.marks]; " Changes only" }
                 button type="submit" { "Show" }
                 a class="quiet" href="/journal" { "Show all" }
@@ -158,14 +158,21 @@ fn records(log: &Log, query: &JournalQuery, filters: &[(&'static str, String)]) 
     }
 }
 
-/// Kind, service and fields of a record.
+/// Kind, service, actor and fields of a record.
 fn more(r: &Record) -> Markup {
     html! {
-        span class="tags" {
+        div class="tags" {
             code { (words::tame(&r.kind)) }
-            @if !r.service.is_empty() { " " (journal_service(&r.service)) }
-            @if !r.actor.is_empty() { " by " (words::tame(&r.actor)) }
+            @if !r.service.is_empty() { (journal_service(&r.service)) }
+            @if !r.actor.is_empty() { span { "by " (words::tame(&r.actor)) } }
+            (fields(r))
         }
+    }
+}
+
+/// All that the record says.
+fn fields(r: &Record) -> Markup {
+    html! {
         details {
             summary { "Fields" }
             dl class="pairs" {

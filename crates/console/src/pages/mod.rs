@@ -13,7 +13,7 @@ pub(crate) mod why;
 
 use std::time::Duration;
 
-use maud::{DOCTYPE, Markup, html};
+use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use crate::assets;
 use crate::problem::Problem;
@@ -49,17 +49,17 @@ pub(crate) struct Page {
 #[derive(Debug)]
 pub(crate) struct Part {
     /// By which it is replaced; empty: it stands as it was.
-    pub(crate) id: &'static str,
-    pub(crate) body: Markup,
+    id: &'static str,
+    body: Markup,
 }
 
 impl Part {
     pub(crate) fn live(id: &'static str, body: Markup) -> Part {
-        Part { id, body }
+        Part { id, body: PreEscaped(without_controls(&body.0)) }
     }
 
     pub(crate) fn fixed(body: Markup) -> Part {
-        Part { id: "", body }
+        Part::live("", body)
     }
 }
 
@@ -114,6 +114,11 @@ pub(crate) fn problem(problem: &Problem) -> String {
     shell(problem.code.title(), None, &body)
 }
 
+/// HTML without control characters, which no name needs and a terminal that shows the page's source would obey.
+fn without_controls(html: &str) -> String {
+    html.replace(|c: char| c.is_control() && c != '\n', " ")
+}
+
 fn shell(title: &str, live: Option<&str>, body: &Markup) -> String {
     let page = html! {
         (DOCTYPE)
@@ -133,7 +138,7 @@ fn shell(title: &str, live: Option<&str>, body: &Markup) -> String {
             }
         }
     };
-    page.into_string()
+    without_controls(&page.into_string())
 }
 
 fn top(here: Here, facts: Option<&Markup>) -> Markup {
@@ -162,7 +167,7 @@ fn top(here: Here, facts: Option<&Markup>) -> Markup {
 fn foot(page: &Page, is_live: bool) -> Markup {
     html! {
         footer class="foot" {
-            a href=(page.json) { "This as JSON" }
+            a href=(page.json) { "As JSON" }
             a href="/metrics" { "Metrics" }
             a href="/readyz" { "Readiness" }
             a href="/livez" { "Liveness" }

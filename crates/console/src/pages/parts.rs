@@ -222,7 +222,7 @@ pub(crate) fn line(r: &Record, now: u64, content: &Markup) -> Markup {
             (moment(r.until_unix_ms, now))
             div class="what" {
                 (level_word(r.level))
-                (words::tame(&r.sentence))
+                (words::tame(&r.sentence.replace('\n', "; ")))
                 @if r.count > 1 {
                     " " span class="note" {
                         (words::grouped(r.count)) " times since " (when::clock(r.at_unix_ms))

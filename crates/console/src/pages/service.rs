@@ -59,7 +59,7 @@ fn page(name: &str, path: String, past: &Past, parts: Vec<Part>) -> Page {
     Page {
         title: format!("{name} · Evenkeel"),
         here: Here::Elsewhere,
-        json: path.clone(),
+        json: "/v1/status".to_owned(),
         path,
         is_live: true,
         layout: "subject",
@@ -167,6 +167,7 @@ fn troubled(past: &Past, all: &str) -> Markup {
             }
         } @else {
             (traces("Requests to which something happened", "newest first", &past.troubled, past.at_unix_ms))
+            p class="note" { a href=(all) { "All traces" } }
         }
     }
 }

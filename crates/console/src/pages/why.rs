@@ -79,7 +79,7 @@ pub(crate) fn one(status: &Status, facts_of: &WhyFacts) -> Page {
     Page {
         title: format!("Why {} · Evenkeel", why_words::shown_id(id)),
         here: Here::Why,
-        json: format!("/v1{path}"),
+        json: if facts_of.is_found() { format!("/v1{path}") } else { "/v1/traces".to_owned() },
         path,
         is_live: false,
         layout: "single",
@@ -158,7 +158,7 @@ fn waterfall(tries: &[TrySpan], took_us: u64) -> Markup {
     let x = |us: u64| us as f64 / whole * BAR;
     html! {
         div class="falls" {
-            h3 { "Its tries" span class="note" { " over " (why_words::time(took_us)) } }
+            h2 { "Its tries" span class="note" { " over " (why_words::time(took_us)) } }
             ol {
                 @for span in tries {
                     @let width = (x(span.until_us) - x(span.from_us)).max(4.0);
@@ -200,7 +200,7 @@ fn class_of(tone: Tone) -> &'static str {
 fn steps(t: &RequestTrace) -> Markup {
     html! {
         div class="steps" {
-            h3 { "Step by step" }
+            h2 { "Step by step" }
             ol {
                 @for step in &t.steps {
                     @let said = why_words::step(step);

@@ -1,6 +1,8 @@
 //! Deployments that the node is told of, by operators, by pipelines and by webhooks: who may, what is kept, and that it
 //! is kept once.
 
+#![expect(clippy::unwrap_used, reason = "only tests use this module; a failure here is a test's failure")]
+
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde_json::{Value, json};
 use sha2::Sha256;

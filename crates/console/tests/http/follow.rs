@@ -1,6 +1,8 @@
 //! Following the journal over a real socket: everything comes once, in order, also from another process and after a
 //! broken connection; and nobody holds the node up.
 
+#![expect(clippy::unwrap_used, reason = "only tests use this module; a failure here is a test's failure")]
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -43,7 +45,7 @@ impl Follower {
     }
 
     async fn read_until(&mut self, holds: impl Fn(&str) -> bool) {
-        let mut bytes = [0; 16 * 1024];
+        let mut bytes = vec![0; 16 * 1024];
         while !holds(&self.text) {
             let n = in_time(self.stream.read(&mut bytes)).await.unwrap();
             assert!(n > 0, "it has ended: {}", self.text);
@@ -151,6 +153,23 @@ async fn a_journal_that_cannot_be_read_is_followed_again_once_it_can() {
     admin.node.past.lose_journal(false);
     assert_eq!(places(&follower.records(1).await), [1]);
     assert_eq!(follower.text.matches("cannot be read now").count(), 1, "{}", follower.text);
+}
+
+#[tokio::test]
+async fn who_comes_while_it_cannot_be_read_is_told_what_happens_from_then_on() {
+    let admin = Admin::start(false).await;
+    let past = &admin.node.past;
+    past.journal.tell(stopping("before"));
+    past.clock.advance(Duration::from_secs(1));
+    past.lose_journal(true);
+    let mut new = Follower::new(admin.addr, "", "").await;
+    let mut old = Follower::new(admin.addr, "", "Last-Event-ID: 900\r\n").await;
+    past.journal.tell(stopping("meanwhile"));
+    past.lose_journal(false);
+    assert_eq!(places(&new.records(1).await), [2]);
+    past.elsewhere.tell(stopping("there"));
+    // Its place may well be right: it is not told anything twice.
+    assert_eq!(places(&old.records(1).await), [ELSEWHERE + 1]);
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! What a node tells of its past over HTTP: pages of the journal, single requests, counts; and what is refused.
 
+#![expect(clippy::unwrap_used, reason = "only tests use this module; a failure here is a test's failure")]
+
 use std::time::Duration;
 
 use kernel::event::Event;

@@ -215,6 +215,29 @@ fn a_full_journal_lets_the_oldest_go_and_stays_under_its_cap() {
 }
 
 #[test]
+fn a_journal_whose_cap_was_lowered_gives_room_back() {
+    let mut place = Place::new();
+    let node = place.node();
+    for n in 0..600 {
+        let event =
+            Event::ConfigApplied { config: n.to_string(), changes: "x".repeat(1_900), outcome: "y".repeat(1_900) };
+        node.journal.tell(event);
+    }
+    node.journal.tell_durably(deployed("last")).wait(SOON).unwrap();
+    assert!(node.health("journal").bytes > 2 * store::SMALLEST_CAP.as_bytes());
+    node.close();
+    place.config.journal_cap = store::SMALLEST_CAP;
+    let node = place.node();
+    eventually(SOON, "the file to be small", || {
+        node.journal.tell(deployed("more"));
+        let health = node.health("journal");
+        (health.bytes <= health.cap_bytes).then_some(())
+    });
+    assert!(node.records().iter().any(|r| r.data.get("key").is_some_and(|k| k == "last")));
+    node.close();
+}
+
+#[test]
 fn a_journal_without_a_store_still_answers() {
     let clock = Clock::real();
     let journal = Journal::unkept(clock, crate::support::boot());

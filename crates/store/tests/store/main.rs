@@ -2,6 +2,9 @@
 #![allow(clippy::unwrap_used, reason = "this is all test code; an unwrap that fails is a test that fails")]
 
 mod backups;
+mod child;
+mod crash;
+mod faults;
 mod journal;
 mod ledger;
 mod series;

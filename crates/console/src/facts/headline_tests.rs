@@ -1,0 +1,101 @@
+//! The sentences on the first page, whole, for states that somebody will read under pressure.
+
+use std::time::SystemTime;
+
+use kernel::event::Event;
+use kernel::journal::{Boot, Journal};
+use kernel::{Clock, Entropy, Moment};
+
+use super::*;
+use crate::view::{EndpointView, NodeView, Readiness, ServiceView, TrafficView};
+use crate::vitals::Window;
+
+const NOW_MS: u64 = 1_772_366_460_000;
+
+fn endpoint(name: &str, state: EndpointState, reason: &str) -> EndpointView {
+    EndpointView {
+        traffic: TrafficView { name: name.into(), ..TrafficView::default() },
+        state,
+        reason: reason.into(),
+        since: Some(Duration::from_secs(7)),
+        ..EndpointView::default()
+    }
+}
+
+fn said(service: ServiceView, records: &[Record]) -> Headline {
+    let view = NodeView { services: vec![service], ..NodeView::default() };
+    let window = Window { samples: Vec::new(), now: Moment::ZERO, uptime: Duration::from_secs(60) };
+    Headline::of(&Status::new(view, Readiness::yes(), &window), records, NOW_MS)
+}
+
+fn shop(endpoints: Vec<EndpointView>) -> ServiceView {
+    let traffic = TrafficView { name: "shop".into(), by_class: [0, 9_998, 0, 0, 2, 0], ..TrafficView::default() };
+    ServiceView { traffic, endpoints, ..ServiceView::default() }
+}
+
+#[test]
+fn what_is_out_is_said_with_its_moment_and_with_who_takes_the_requests() {
+    let clock = Clock::manual(SystemTime::UNIX_EPOCH + Duration::from_millis(NOW_MS - 40_000));
+    let journal = Journal::unkept(clock, Boot::new(&mut Entropy::from_seed(1)));
+    journal.tell(Event::EndpointEjected {
+        service: "shop".into(),
+        endpoint: "c:3".into(),
+        from: "healthy".into(),
+        reason: "refused".into(),
+    });
+    let endpoints = vec![
+        endpoint("a:1", EndpointState::Healthy, "ok"),
+        endpoint("b:2", EndpointState::Healthy, "ok"),
+        endpoint("c:3", EndpointState::Ejected, "5 attempts to connect failed in a row"),
+    ];
+    let headline = said(shop(endpoints), &journal.recent(9));
+    assert_eq!(headline.headline, "c:3 of shop was taken out 40 s ago: 5 attempts to connect failed in a row.");
+    assert_eq!(
+        headline.doing,
+        ["Its 2 others take the requests; clients of shop saw 0.02 % failures in the last minute."]
+    );
+}
+
+#[test]
+fn the_worst_comes_first_and_the_rest_is_counted() {
+    let states = [
+        ("a:1", EndpointState::Down),
+        ("b:2", EndpointState::Suspect),
+        ("c:3", EndpointState::Unhealthy),
+        ("d:4", EndpointState::Probation),
+        ("e:5", EndpointState::Healthy),
+    ];
+    let endpoints = states.into_iter().map(|(name, state)| endpoint(name, state, "")).collect();
+    let headline = said(shop(endpoints), &[]);
+    assert_eq!(headline.headline, "c:3 of shop began to fail its checks 7 s ago.");
+    assert_eq!(
+        headline.doing,
+        [
+            "Its 2 others take the requests; clients of shop saw 0.02 % failures in the last minute.",
+            "Also: d:4 of shop was put on trial 7 s ago.",
+            "Also: b:2 of shop became suspect 7 s ago.",
+            "One more endpoint is not healthy."
+        ]
+    );
+}
+
+#[test]
+fn a_service_that_nobody_serves_is_said_to_be_so() {
+    let lost = ServiceView { parked: 3, ..shop(vec![endpoint("a:1", EndpointState::Ejected, "refused")]) };
+    assert_eq!(
+        said(lost, &[]).doing,
+        [
+            "No endpoint of shop takes requests.",
+            "3 requests wait for one that can be reached; it is tried again all the time."
+        ]
+    );
+}
+
+#[test]
+fn a_calm_node_says_that_there_is_nothing_to_do() {
+    let headline = said(shop(vec![endpoint("a:1", EndpointState::Healthy, "ok")]), &[]);
+    assert!(headline.headline.starts_with("The only endpoint of shop is healthy"), "{headline:?}");
+    // Drained on purpose is no trouble.
+    let drained = vec![endpoint("a:1", EndpointState::Healthy, ""), endpoint("b:2", EndpointState::Drained, "ops")];
+    assert_eq!(said(shop(drained), &[]).doing, ["Nothing needs to be done."]);
+}
