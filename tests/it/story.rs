@@ -4,7 +4,7 @@
 
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -211,15 +211,11 @@ fn what_is_told_is_what_was_done() {
 
 /// Where the demo keeps its store, by the files that it has open.
 fn store_of(demo: &Binary) -> PathBuf {
+    let is_it = |path: &&Path| path.file_name().is_some_and(|n| n.to_string_lossy().starts_with("evenkeel-demo-"));
     eventually(SOON, "the store to be open", || {
         let open = std::fs::read_dir(format!("/proc/{}/fd", demo.pid())).ok()?;
-        let paths = open.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
-        let is_of_it =
-            |path: &PathBuf| path.components().any(|c| c.as_os_str().to_string_lossy().starts_with("evenkeel-demo-"));
-        let file = paths.filter(is_of_it).next()?;
-        file.ancestors()
-            .find(|path| path.file_name().is_some_and(|n| n.to_string_lossy().starts_with("evenkeel-demo-")))
-            .map(PathBuf::from)
+        let mut paths = open.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+        paths.find_map(|path| path.ancestors().find(is_it).map(Path::to_owned))
     })
 }
 

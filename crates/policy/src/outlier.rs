@@ -401,6 +401,7 @@ impl Outliers {
     pub fn connected(&mut self, id: u32, now: Moment) -> Vec<Transition> {
         let mut out = Vec::new();
         let Some(i) = self.at(id, now) else { return out };
+        self.forget_refusals(i);
         let e = &mut self.endpoints[i];
         if matches!(e.phase, Phase::Open | Phase::Probation) && e.cause == Cause::Unreachable {
             e.step = 0;

@@ -95,6 +95,29 @@ fn of_three_that_refuse_one_stays_and_a_connection_brings_the_others_back_at_onc
 }
 
 #[test]
+fn what_the_last_one_met_while_nobody_was_reachable_is_not_held_against_it() {
+    // Whoever is reached first: one that was taken out, or the one that was left.
+    for first in [0, 2] {
+        let mut bench = Bench::warm(3);
+        for id in 0..3 {
+            bench.fail(id, Failure::Refused, 2);
+        }
+        bench.tick();
+        bench.fail(2, Failure::Refused, 120);
+        bench.tick();
+        bench.judge.connected(first, bench.now);
+        for id in [0, 1] {
+            bench.judge.connected(id, bench.now);
+        }
+        let after = bench.answer(9 * SECOND, 0..3);
+        assert_eq!(moves(&after), [], "{first} was reached first");
+        assert_eq!([0, 1, 2].map(|id| bench.state(id)), [State::Closed; 3]);
+        // What it meets from now on counts.
+        assert_eq!(moves(&bench.fail(2, Failure::Refused, 2)), [(2, State::Closed, State::Open)]);
+    }
+}
+
+#[test]
 fn a_connection_does_not_end_what_failures_began() {
     let mut bench = Bench::warm(3);
     bench.fail(0, Failure::Closed, 3);

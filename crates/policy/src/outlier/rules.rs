@@ -254,6 +254,20 @@ impl Outliers {
         }
     }
 
+    /// The endpoints of a tier that were left while nobody was reachable begin anew, as those do that were taken out for it:
+    /// else they alone would have the refusals of all on their records.
+    pub(super) fn forget_refusals(&mut self, i: usize) {
+        let (tier, slot) = (self.endpoints[i].tier, self.slot);
+        let was_left = |e: &&mut Endpoint| e.tier == tier && e.phase == Phase::Closed && e.unreachable >= UNREACHABLE;
+        let mut is_changed = false;
+        for e in self.endpoints.iter_mut().filter(was_left) {
+            (e.record, e.run, e.unreachable, is_changed) = (Record::new(slot), 0, 0, true);
+        }
+        if let Some(t) = self.tier_of(i).filter(|_| is_changed) {
+            self.recount(t);
+        }
+    }
+
     /// Whether a failed trial is excused because the peers fail as well; its probation begins anew then.
     pub(super) fn excuses(&mut self, i: usize, failure: Failure) -> bool {
         let Some(t) = self.tier_of(i) else { return false };
