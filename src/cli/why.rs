@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::journal::local;
 use super::remote::{Query, Remote, RemoteArgs, Said, print};
 
-/// Explain what was done with a request; without an id, list the last that were not plain
+/// Explain what was done with a request; without an id, list the last that are remembered
 #[derive(Debug, Args)]
 pub struct WhyArgs {
     /// The request's id, as in x-request-id and in the access log
