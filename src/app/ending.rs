@@ -67,6 +67,19 @@ impl App {
         self.trigger.hurry();
     }
 
+    /// Tells the journal that the process which was to take over does not. What was said of it already is not said again.
+    pub fn hand_over_failed(&self) -> impl Fn(Option<u32>, &str) + Send + use<> {
+        let (giving, journal) = (self.giving.clone(), self.inner.journal.clone());
+        move |pid, why| {
+            let reason = match pid {
+                Some(pid) if giving.has_heard_of(pid) => return,
+                Some(pid) => format!("process {pid} was to take over: {why}"),
+                None => why.to_owned(),
+            };
+            journal.tell(Event::NodeHandOverFailed { reason });
+        }
+    }
+
     /// Waits for what is open, until `limit` is over, and cuts the rest.
     async fn end(&self, limit: impl Future<Output = ()>, what: &str) -> bool {
         let gateway = self.inner.gateway.clone();

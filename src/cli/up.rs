@@ -149,7 +149,7 @@ impl Signals {
                 _ = self.terminate.recv() => break (app.drain_delay(), "SIGTERM"),
                 _ = self.interrupt.recv() => break (Duration::ZERO, "SIGINT"),
                 _ = self.user1.recv() => app.reopen_logs(),
-                _ = self.user2.recv() => start_next(),
+                _ = self.user2.recv() => start_next(app),
                 () = app.handed_over() => return self.see_off(app).await,
                 _ = self.hang_up.recv() => {
                     let reload = app.reloader();
@@ -196,16 +196,17 @@ fn at_once() -> ExitCode {
 
 /// Starts the process that is to take over. What becomes of it is its own to say; here it is waited for, lest it stay
 /// behind as a zombie.
-fn start_next() {
+fn start_next(app: &App) {
+    let tell = app.hand_over_failed();
     match replace::start() {
         Ok(mut child) => {
             tracing::info!(pid = child.id(), "told to hand over: the next process is started");
             let _waited_for = tokio::task::spawn_blocking(move || match child.wait() {
-                Ok(status) => tracing::warn!(pid = child.id(), %status, "the process that was to take over has ended"),
+                Ok(status) => tell(Some(child.id()), &format!("it has ended ({status}); its log says why")),
                 Err(error) => tracing::debug!(%error, "cannot wait for the process that was to take over"),
             });
         }
-        Err(error) => tracing::error!(%error, "told to hand over, but the next process cannot be started"),
+        Err(error) => tell(None, &format!("the next process cannot be started: {error}")),
     }
 }
 

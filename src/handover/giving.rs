@@ -13,8 +13,9 @@ use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use gateway::Gateway;
 use kernel::{DrainPhase, DrainTrigger};
@@ -29,6 +30,8 @@ use crate::service_manager::ServiceManager;
 
 /// Connections that are listened to at a time; further ones wait.
 const CALLERS: usize = 4;
+/// How often it is looked whether the socket is still there.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// What a node hands over, and to whom it says so.
 #[derive(Debug)]
@@ -42,6 +45,8 @@ pub struct Giving {
     trigger: DrainTrigger,
     /// Whether somebody is taking over.
     busy: AtomicBool,
+    /// Who has asked last.
+    heard: AtomicU32,
     /// The socket in the directory, by inode.
     own: Mutex<Option<u64>>,
 }
@@ -64,6 +69,7 @@ impl Giving {
             manager,
             trigger,
             busy: AtomicBool::new(false),
+            heard: AtomicU32::new(0),
             own: Mutex::default(),
         };
         giving.mark(&[]);
@@ -111,9 +117,10 @@ impl Giving {
     }
 
     /// Answers whoever comes until a stop begins or somebody has taken over.
-    pub async fn listen(self: Arc<Self>, listener: UnixListener) {
+    pub async fn listen(self: Arc<Self>, mut listener: UnixListener) {
         let mut drain = self.trigger.subscribe();
         let callers = Arc::new(Semaphore::new(CALLERS));
+        let mut looks = tokio::time::interval(LOOK_EVERY);
         loop {
             let next = async {
                 // The semaphore is never closed, so a permit always comes in the end.
@@ -122,6 +129,12 @@ impl Giving {
             };
             let accepted = tokio::select! {
                 () = drain.reached(DrainPhase::Draining) => return,
+                _ = looks.tick() => {
+                    if let Some(anew) = self.stand_again() {
+                        listener = anew;
+                    }
+                    continue;
+                }
                 accepted = next => accepted,
             };
             match accepted {
@@ -139,6 +152,21 @@ impl Giving {
                 None => return,
             }
         }
+    }
+
+    /// Takes the place in the directory again if it is gone, as when somebody has removed the directory. Where somebody else
+    /// stands now, nothing is done. A few calls to the file system.
+    fn stand_again(&self) -> Option<UnixListener> {
+        let stood = self.own.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+        let gone = fs::symlink_metadata(self.directory.join(SOCKET))
+            .is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+        let anew = (stood && gone).then(|| self.bind(true))?;
+        anew.inspect_err(|error| tracing::debug!(%error, "the hand-over's socket is gone and cannot be made anew")).ok()
+    }
+
+    /// Whether this process has ever asked for the sockets.
+    pub fn has_heard_of(&self, pid: u32) -> bool {
+        self.heard.load(Ordering::Acquire) == pid
     }
 
     /// Puts a socket into the directory, in the place of one whose process has ended or was replaced.
@@ -171,6 +199,7 @@ impl Giving {
                 if self.busy.swap(true, Ordering::AcqRel) {
                     return self.refuse(&mut stream, pid, "another process is taking over already").await;
                 }
+                self.heard.store(pid, Ordering::Release);
                 told::asked(pid, &release);
                 self.give(&mut stream, pid).await;
                 self.busy.store(false, Ordering::Release);

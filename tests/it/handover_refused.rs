@@ -152,3 +152,28 @@ fn a_plain_start_where_a_node_runs_says_how_to_take_over() {
     assert!(ended.stderr.contains(&expected), "{}", ended.stderr);
     assert_eq!(ask(node.gateway(), "GET /").status, 200);
 }
+
+#[test]
+fn a_place_in_the_directory_that_is_gone_is_taken_again() {
+    let (store, shop) = (store(), saying("x"));
+    let data = store.path().join("data");
+    let config = with_store(&Config::new().service("shop", &[shop.addr()], ""), &data);
+    let mut old = config.up();
+    std::fs::remove_dir_all(&data).unwrap();
+    eventually(SOON, "the socket to be there again", || data.join("handover.sock").exists().then_some(()));
+    let mut new = next(&config);
+    ends(&mut old);
+    new.signal(Signal::Term).unwrap();
+    ends(&mut new);
+}
+
+#[test]
+fn a_next_process_that_ends_before_it_asks_is_told_to_the_journal() {
+    let (store, shop) = (store(), saying("x"));
+    let old = with_store(&Config::new().service("shop", &[shop.addr()], ""), store.path()).up();
+    old.write_config("nonsense = 1\n").unwrap();
+    old.signal(Signal::Usr2).unwrap();
+    let told = old.wait_log("a hand-over did not come about", SOON).unwrap();
+    assert!(told.contains("was to take over: it has ended (exit status: 2)"), "{told}");
+    assert_eq!(ask(old.gateway(), "GET /").text(), "x");
+}

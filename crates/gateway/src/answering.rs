@@ -223,7 +223,9 @@ impl<'a> Serving<'a> {
             problem::write(answer, frame, code, &detail);
         }
         self.scratch.story.explain(detail);
-        self.bytes_out = answer.len() as u64;
+        // As with answers that are passed on, the body counts.
+        let head = memchr::memmem::find(answer, b"\r\n\r\n").map_or(answer.len(), |at| at + 4);
+        self.bytes_out = (answer.len() - head) as u64;
         let until = self.core.clock().now() + self.held.snapshot.plan.edge.body_idle_timeout;
         let sent = self.client.send(&self.scratch.answer, until).await;
         if !sent {

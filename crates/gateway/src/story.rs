@@ -3,8 +3,8 @@
 //! sample, and forgotten otherwise.
 //!
 //! A worker keeps three rings, so that a flood of one kind does not wash out another: troubled requests
-//! ([`TROUBLED_MAX`]), those that were refused before they were for a service ([`OTHERS_MAX`]), and the sample of plain
-//! ones ([`OTHERS_MAX`]); some 4 MiB in all. A ring is a mutex that its worker takes for a request that is kept, and that
+//! ([`TROUBLED_MAX`]), those that were refused before they were for a service or shed ([`OTHERS_MAX`]), and the sample of
+//! plain ones ([`OTHERS_MAX`]); some 4 MiB in all. A ring is a mutex that its worker takes for a request that is kept, and that
 //! somebody who asks takes for a look. A story has at most [`MARKS_MAX`] steps. Everything here ends with the process.
 
 use std::collections::VecDeque;
@@ -162,10 +162,12 @@ impl Stories {
     /// Keeps a story.
     pub(crate) fn keep(&self, told: Told) {
         let mut rings = self.lock();
-        let (ring, most) = match (told.kept == Kept::Sample.bit(), told.service.is_some()) {
+        // A flood that is shed looks the same request by request, and is not to wash out what is not like it.
+        let is_refused = told.service.is_none() || told.kept & Kept::Shed.bit() != 0;
+        let (ring, most) = match (told.kept == Kept::Sample.bit(), is_refused) {
             (true, _) => (&mut rings.sample, OTHERS_MAX),
-            (false, false) => (&mut rings.refused, OTHERS_MAX),
-            (false, true) => (&mut rings.troubled, TROUBLED_MAX),
+            (false, true) => (&mut rings.refused, OTHERS_MAX),
+            (false, false) => (&mut rings.troubled, TROUBLED_MAX),
         };
         if ring.len() >= most {
             ring.pop_front();
@@ -364,13 +366,15 @@ mod tests {
         let clock = Clock::manual(SystemTime::UNIX_EPOCH);
         stories.keep(told("sampled", Kept::Sample, Some("s")));
         stories.keep(told("refused", Kept::Failed, None));
+        (0..OTHERS_MAX).for_each(|n| stories.keep(told(&format!("shed{n}"), Kept::Shed, Some("s"))));
+        stories.keep(told("refused", Kept::Failed, None));
         for n in 0..TROUBLED_MAX + 10 {
             stories.keep(told(&format!("t{n}"), Kept::Failed, Some("s")));
         }
         let find = |id: &str| why(std::iter::once(&stories), id.as_bytes(), &clock);
         assert!(find("sampled").is_ok() && find("refused").is_ok() && find("t10").is_ok());
         assert_eq!(find("t9"), Err(Some(5)));
-        assert_eq!(lines(std::iter::once(&stories), 10_000, None, &clock).len(), TROUBLED_MAX + 2);
+        assert_eq!(lines(std::iter::once(&stories), 10_000, None, &clock).len(), TROUBLED_MAX + 1 + OTHERS_MAX);
         assert_eq!(lines(std::iter::once(&stories), 10, Some("other"), &clock).len(), 0);
     }
 
