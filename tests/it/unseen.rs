@@ -39,16 +39,16 @@ impl Node {
     }
 }
 
-fn csrf(node: &Binary) -> String {
+pub(crate) fn csrf(node: &Binary) -> String {
     json(&ask(node.console(), "GET /v1/csrf"))["token"].as_str().unwrap().to_owned()
 }
 
-fn marked(key: &str) -> String {
+pub(crate) fn marked(key: &str) -> String {
     format!(r#"{{"service":"shop","version":"v","key":"{key}"}}"#)
 }
 
 /// All records of the journal, oldest first.
-fn records(node: &Binary) -> Vec<Value> {
+pub(crate) fn records(node: &Binary) -> Vec<Value> {
     let (mut all, mut after) = (Vec::new(), 0);
     loop {
         let path = format!("GET /v1/journal?order=oldest&limit=1000&after={after}\nAccept: application/json");
@@ -71,7 +71,7 @@ struct Acknowledged {
 }
 
 /// Asks as a person would; `None`: the node went away before it answered.
-fn post(console: SocketAddr, path: &str, csrf: &str, body: &str) -> Option<(u16, String)> {
+pub(crate) fn post(console: SocketAddr, path: &str, csrf: &str, body: &str) -> Option<(u16, String)> {
     let mut client = RawClient::connect(console).ok()?;
     let head = format!(
         "POST {path} HTTP/1.1\r\nHost: {console}\r\nX-Csrf-Token: {csrf}\r\nContent-Type: application/json\r\n\
