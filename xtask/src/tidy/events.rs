@@ -24,8 +24,8 @@ impl Told {
             let lines = content.lines().enumerate();
             self.declared = lines.filter_map(|(at, line)| Some((at + 1, declared(line)?.to_owned()))).collect();
         } else if is_product(file) {
-            // Tests stand last in a file.
-            let product = content.split("#[cfg(test)]\nmod").next().unwrap_or_default();
+            // Tests that stand in the file stand last in it.
+            let product = content.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
             self.told
                 .extend(product.split("Event::").skip(1).map(word).filter(|word| !word.is_empty()).map(str::to_owned));
         }
