@@ -40,7 +40,7 @@ fn a_backup_of_a_running_node_comes_back_as_it_was() {
     let out = other.config.directory.with_file_name("backup é #1");
     let report = std::thread::scope(|threads| {
         let going_on = threads.spawn(|| (0..200).for_each(|n| node.journal.tell(ejected("other", &format!("e:{n}")))));
-        let report = store::backup(&node.config.directory, &out, &Clock::real()).unwrap();
+        let report = store::backup(&place.config.directory, &out, &Clock::real()).unwrap();
         going_on.join().unwrap();
         report
     });
