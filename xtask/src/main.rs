@@ -12,6 +12,7 @@ mod r#gen;
 mod interop;
 mod program;
 mod sh;
+mod soak;
 mod storm;
 mod test;
 mod tidy;
@@ -41,6 +42,7 @@ usage: cargo xtask COMMAND [OPTIONS]
   interop [--short]        third-party clients against the release binary
   browser [--shots] [--release]
                            the console in Chromium: links, axe, widths, light and dark, with and without its script
+  soak [--kills 200]       disks that fail, and a node that is killed again and again; needs root, for mounts
   storm [--scenario a,b] [--peers a,b] [--repeats 2] [--parallel N] [--dist] [--short]
                            what clients see when replicas fail, beside nginx, HAProxy and Envoy
         [--counts]         whether the node counts what its clients count, after a minute of every fault";
@@ -73,6 +75,7 @@ fn run() -> Result<()> {
         "fuzz" => fuzz::command(&workspace, args),
         "interop" => interop::command(&workspace, args),
         "browser" => browser::command(&workspace, args),
+        "soak" => soak::command(&workspace, args),
         "storm" => storm::command(&workspace, args),
         other => bail!("there is no command `{other}`\n\n{USAGE}"),
     }

@@ -17,7 +17,10 @@ use crate::workspace::{Profile, Workspace};
 use crate::{program, sh};
 
 /// Tells whole-node tests where the product is.
-const BINARY_VARIABLE: &str = "EVENKEEL_BIN";
+pub(crate) const BINARY_VARIABLE: &str = "EVENKEEL_BIN";
+/// Programs that tests need, and the Debian packages that bring them: the store's tests record what a process writes, and
+/// make file systems in namespaces of their own.
+const PROGRAMS: [(&str, &str); 2] = [("strace", "strace"), ("unshare", "util-linux")];
 /// How nextest treats tests that hang.
 const NEXTEST: &str = ".ci/nextest.toml";
 
@@ -53,6 +56,9 @@ pub(crate) fn run(workspace: &Workspace, filter: Option<&str>) -> Result<Count, 
 }
 
 fn every_kind(workspace: &Workspace, filter: Option<&str>, count: &mut Count) -> Result<()> {
+    for (name, package) in PROGRAMS {
+        program::debian(name, package)?;
+    }
     sh::run(&mut workspace.cargo(&["build", "--workspace", "--all-targets"]))?;
     let binary = workspace.binary(Profile::Dev, "evenkeel");
     ensure!(binary.is_file(), "`cargo build` made no {}", binary.display());

@@ -99,6 +99,15 @@ pub(crate) struct Next {
     pub(crate) only: Option<usize>,
 }
 
+/// An endpoint that takes the next try, and what was claimed of it.
+struct Taken {
+    at: usize,
+    place: Place,
+    trial: Option<Trial>,
+    /// Why this one, in words.
+    chosen: &'static str,
+}
+
 /// Whether a try could be begun.
 pub(crate) enum Begun {
     Yes,
@@ -244,7 +253,8 @@ impl<'a> Serving<'a> {
             place.give_back();
             return false;
         }
-        self.start(course, at, next, place, None, "its place got free", now);
+        let taken = Taken { at, place, trial: None, chosen: "its place got free" };
+        self.start(course, next, taken, now);
         true
     }
 
@@ -271,7 +281,7 @@ impl<'a> Serving<'a> {
             };
             let Some(place) = Place::claim(endpoint, course.service.gate.per_endpoint) else { continue };
             let chosen = chosen(course, next, standing);
-            self.start(course, at, next, place, trial, chosen, now);
+            self.start(course, next, Taken { at, place, trial, chosen }, now);
             return Begun::Yes;
         }
         Begun::Full
@@ -298,16 +308,8 @@ impl<'a> Serving<'a> {
         balance::choose(&course.service.balance, &fleet, want, course.turn, &mut entropy)
     }
 
-    fn start(
-        &mut self,
-        course: &mut Course<'a>,
-        at: usize,
-        next: Next,
-        place: Place,
-        trial: Option<Trial>,
-        chosen: &'static str,
-        now: Moment,
-    ) {
+    fn start(&mut self, course: &mut Course<'a>, next: Next, taken: Taken, now: Moment) {
+        let Taken { at, place, trial, chosen } = taken;
         let core = self.core;
         let mut parser = std::mem::take(&mut self.scratch.response);
         parser.reset();

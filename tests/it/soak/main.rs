@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use testkit::{Binary, Load, LoadOptions, LoadReport, LoadRequest, RawClient, Resend, ServingUpstream, eventually};
 
-use support::{Config, Metrics, SOON, ask, json, saying};
+use support::{Config, Metrics, SOON, ask, json, new_token, saying};
 
 /// What the slow disk stands still for.
 const STALL: Duration = Duration::from_secs(5);
@@ -182,5 +182,51 @@ fn a_disk_that_stands_still_for_five_seconds_fails_no_request_and_slows_none() {
     assert!(asked > 100 && slowest < STALL / 2, "{asked} requests, the slowest {slowest:?}");
     it.tell(0);
     it.is_whole_again(1);
+    load.stop().assert_clean();
+}
+
+/// More is told than fits in memory while the journal cannot be written: endpoints that come and go, two events each.
+#[test]
+fn more_than_fits_in_memory_is_dropped_counted_and_said() {
+    let disk = Mounted::tmpfs("16m");
+    std::fs::write(disk.data(), b"in the way").unwrap();
+    let token = new_token("fleet", &["register:*"]);
+    let shop = saying("one");
+    let tables = format!(
+        "[store]\ndirectory = \"{}\"\n[api]\nlisten = \"127.0.0.1:0\"\n{}\n[service.fleet]\nregister = {{}}\n\
+         [[route]]\npath = \"/fleet\"\nservice = \"fleet\"\n[[route]]\nservice = \"shop\"",
+        disk.data().display(),
+        token.stanza
+    );
+    let node = Config::new().service("shop", &[shop.addr()], "").with(&tables).up();
+    let it = Node { node, _shops: vec![shop] };
+    let load = it.load();
+    let mut calls = RawClient::connect(it.node.api()).unwrap();
+    let mut call = |method: &str, n: usize, body: &str| {
+        let endpoint = format!("127.1.{}.{}:80", n / 250, n % 250 + 1);
+        let head = format!(
+            "{method} /v1/services/fleet/endpoints/{endpoint} HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {}\r\n\
+             Content-Length: {}\r\n\r\n{body}",
+            it.node.api(),
+            token.text,
+            body.len()
+        );
+        calls.send(head).unwrap();
+        let answer = calls.read_response(SOON).unwrap();
+        assert!(answer.status < 300, "{answer:?}");
+    };
+    for n in 0..kernel::journal::WAITING_MAX / 2 + 100 {
+        call("PUT", n, r#"{"lease":"30s"}"#);
+        call("DELETE", n, "");
+    }
+    let dropped = it.dropped();
+    assert!(dropped >= 100.0, "{dropped}");
+    std::fs::remove_file(disk.data()).unwrap();
+    let record = eventually(SOON * 2, "the journal to tell what was lost", || {
+        let path = "GET /v1/journal?kind=store.returned\nAccept: application/json";
+        let page = json(&ask(it.node.console(), path));
+        page["records"].as_array().unwrap().iter().find(|r| r["data"]["file"] == "journal").cloned()
+    });
+    assert!(record["data"]["dropped"].as_f64().is_some_and(|n| n >= dropped), "{record}");
     load.stop().assert_clean();
 }

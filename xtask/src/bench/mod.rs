@@ -138,7 +138,7 @@ fn contestants(workspace: &Workspace, options: &Options) -> Result<Vec<Proxy>> {
         }
         match kind.install(workspace, || workspace.build(options.profile)) {
             Ok(proxy) => proxies.push(proxy),
-            Err(error) if kind == Kind::Evenkeel => return Err(error),
+            Err(error) if matches!(kind, Kind::Evenkeel | Kind::Bare) => return Err(error),
             Err(error) => println!("{} is left out: {error:#}", kind.name()),
         }
     }

@@ -27,12 +27,14 @@ const START: Duration = Duration::from_secs(20);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Evenkeel,
+    /// The same without journal, counts and traces: what observing costs.
+    Bare,
     Nginx,
     Haproxy,
     Envoy,
 }
 
-pub(super) const PROXIES: [Kind; 4] = [Kind::Evenkeel, Kind::Nginx, Kind::Haproxy, Kind::Envoy];
+pub(super) const PROXIES: [Kind; 5] = [Kind::Evenkeel, Kind::Bare, Kind::Nginx, Kind::Haproxy, Kind::Envoy];
 
 /// A proxy that is installed.
 #[derive(Debug, Clone)]
@@ -70,6 +72,7 @@ impl Kind {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Kind::Evenkeel => "evenkeel",
+            Kind::Bare => "evenkeel-bare",
             Kind::Nginx => "nginx",
             Kind::Haproxy => "haproxy",
             Kind::Envoy => "envoy",
@@ -80,6 +83,7 @@ impl Kind {
     pub(crate) fn template(self) -> &'static str {
         match self {
             Kind::Evenkeel => "evenkeel.toml",
+            Kind::Bare => "evenkeel-bare.toml",
             Kind::Nginx => "nginx.conf",
             Kind::Haproxy => "haproxy.cfg",
             Kind::Envoy => "envoy.yaml",
@@ -89,7 +93,7 @@ impl Kind {
     /// Finds or installs a peer; `evenkeel` makes the product.
     pub(crate) fn install(self, workspace: &Workspace, evenkeel: impl FnOnce() -> Result<PathBuf>) -> Result<Proxy> {
         let (program, argument) = match self {
-            Kind::Evenkeel => (evenkeel()?, "--version"),
+            Kind::Evenkeel | Kind::Bare => (evenkeel()?, "--version"),
             Kind::Nginx => (program::debian("nginx", "nginx")?, "-v"),
             Kind::Haproxy => (program::debian("haproxy", "haproxy")?, "-v"),
             Kind::Envoy => (envoy(workspace)?, "--version"),
@@ -145,7 +149,7 @@ impl Proxy {
         let mut command = Command::new(&self.program);
         command.current_dir(&folder);
         match self.kind {
-            Kind::Evenkeel => command.arg("up").arg("-c").arg(&config),
+            Kind::Evenkeel | Kind::Bare => command.arg("up").arg("-c").arg(&config),
             Kind::Nginx => command.arg("-p").arg(&folder).arg("-c").arg(&config).args(["-e", "stderr"]),
             Kind::Haproxy => command.arg("-db").arg("-f").arg(&config),
             Kind::Envoy => {

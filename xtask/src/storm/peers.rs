@@ -81,7 +81,7 @@ impl Peer {
         let health = |path: &str| Some(format!("{PEER_ADMIN}{path}"));
         let signal = |name: &str| Some(format!("kill -{name} $STORM_PROXY_PID"));
         match proxy.kind {
-            Kind::Evenkeel => {
+            Kind::Evenkeel | Kind::Bare => {
                 let own_file = |name: &str| quoted(&self.folder.join(name));
                 let from = match (scenario.is_exact, scenario.is_limited) {
                     (true, _) => own_file("evenkeel-counts.toml"),
