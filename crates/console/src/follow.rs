@@ -215,8 +215,9 @@ impl Follower {
             }
             (Some(_), _) => {}
         }
-        // From here on it is known what will come.
-        self.send(RETRY.to_owned()).await
+        // From here on it is known what will come. Whoever has to come back before anything has happened knows its place.
+        let place = self.wanted.after.filter(|place| *place > 0).map(|place| format!("id: {place}\n"));
+        self.send(format!("{}{RETRY}", place.unwrap_or_default())).await
     }
 
     /// The cursor of the newest record; `None` if it cannot be known now.
