@@ -13,7 +13,7 @@ use crate::journal::Following;
 use crate::support::{Config, SOON, ask, json, saying};
 use crate::unseen::{csrf, marked, post, records};
 
-/// How many processes follow the first; the soak asks for more.
+/// How many processes follow the first, unless `EVENKEEL_HAND_OVERS` asks for more.
 fn hand_overs() -> usize {
     std::env::var("EVENKEEL_HAND_OVERS").ok().and_then(|n| n.parse().ok()).unwrap_or(4)
 }
