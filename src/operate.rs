@@ -6,10 +6,13 @@
 //! action   => checked, kept on disk, put in force, acknowledged; one at a time
 //!             cannot be kept: in force all the same, and the answer says that a restart will forget it
 //! reload   => the new plan carries what is in force
+//! look     => each second: what another process that has the same store decided is in force here too, so that at a
+//!             hand-over no decision is lost, whichever of the two took it; what could not be kept is tried again
 //! ```
 //! A decision about a name that the configuration does not have (any more) waits for the name to return, and goes when it
 //! is taken back.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -117,6 +120,40 @@ impl Operations {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts in force what another process has decided that has the same store open, and tries to keep what could not be
+    /// kept before. Whether anything is different now. May wait for a disk.
+    pub(crate) fn look(&self, plane: &dyn Plane) -> bool {
+        let _turn = self.turn();
+        let before = self.state().set.clone();
+        if self.state().not_kept.is_some() {
+            // First, because what is read next counts.
+            if self.store.save(&before).is_err() {
+                return false;
+            }
+            self.state().not_kept = None;
+            tracing::info!(place = self.store.place(), "what operators decided is kept again");
+        }
+        // The next look will tell; the store says in its own words that it cannot be read.
+        let Ok(Some(set)) = self.store.news() else { return false };
+        for (service, endpoint) in named(&before).union(&named(&set)) {
+            let state = |of: &OverrideSet| of.endpoint(service, endpoint).map(|decided| decided.state);
+            if state(&before) != state(&set) {
+                // One that is not there waits for its return.
+                let _there = plane.force_endpoint(service, endpoint, state(&set).map(forced)).is_ok();
+            }
+        }
+        for service in before.services.keys().chain(set.services.keys()) {
+            let tier = |of: &OverrideSet| of.services.get(service).map(|decided| decided.tier);
+            if tier(&before) != tier(&set) {
+                let _there = plane.force_tier(service, tier(&set)).is_ok();
+            }
+        }
+        let decisions = set.len();
+        self.state().set = set;
+        tracing::info!(decisions, "what operators decided at another process is in force");
+        true
     }
 
     /// Puts a plan in force with what was decided; no decision comes between.
@@ -397,6 +434,12 @@ fn forced_plan(set: &OverrideSet) -> ForcedPlan {
     ForcedPlan { endpoints: endpoints.collect(), tiers: tiers.collect() }
 }
 
+/// Endpoints about which something was decided.
+fn named(set: &OverrideSet) -> BTreeSet<(&str, &str)> {
+    let endpoints = set.endpoints.iter();
+    endpoints.flat_map(|(service, all)| all.keys().map(|endpoint| (service.as_str(), endpoint.as_str()))).collect()
+}
+
 fn check_reason(reason: &str, needed: bool) -> Result<(), ActionError> {
     let length = reason.chars().count();
     if needed && reason.trim().is_empty() {
@@ -463,7 +506,7 @@ impl Known {
     /// The tier to switch to.
     fn tier(&self, wanted: Option<u8>) -> Result<u8, ActionError> {
         let (service, active) = (&self.0.traffic.name, self.0.active_tier);
-        let tiers: std::collections::BTreeSet<u8> = self.0.endpoints.iter().map(|e| e.tier).collect();
+        let tiers: BTreeSet<u8> = self.0.endpoints.iter().map(|e| e.tier).collect();
         let listed = tiers.iter().map(u8::to_string).collect::<Vec<_>>().join(", ");
         let unknown = |message| Err(ActionError::UnknownTier(message));
         match wanted {

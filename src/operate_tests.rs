@@ -252,3 +252,71 @@ fn decisions_are_bounded() {
     operations.endpoint_action(&fleet, ("shop", "gone:0"), Resume, &order("")).unwrap();
     drain().unwrap();
 }
+
+/// A store that another process has open as well.
+#[derive(Debug, Default)]
+struct Common {
+    kept: Mutex<OverrideSet>,
+    news: Mutex<Option<OverrideSet>>,
+    is_full: std::sync::atomic::AtomicBool,
+}
+
+impl OverrideStore for Common {
+    fn place(&self) -> String {
+        "the disk".into()
+    }
+    fn load(&self) -> io::Result<Loaded> {
+        Ok(Loaded { set: self.kept.lock().unwrap().clone(), damage: None })
+    }
+    fn save(&self, set: &OverrideSet) -> io::Result<()> {
+        if self.is_full.load(std::sync::atomic::Ordering::Relaxed) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        *self.kept.lock().unwrap() = set.clone();
+        Ok(())
+    }
+    fn news(&self) -> io::Result<Option<OverrideSet>> {
+        Ok(self.news.lock().unwrap().take())
+    }
+}
+
+fn common(common: &Arc<Common>) -> Operations {
+    let clock = Clock::manual(SystemTime::UNIX_EPOCH);
+    let journal = Journal::unkept(clock.clone(), kernel::journal::Boot::from_text("a"));
+    Operations::open(common.clone(), clock, journal)
+}
+
+#[test]
+fn what_another_process_decides_is_in_force_after_a_look() {
+    let (disk, fleet) = (Arc::<Common>::default(), Fleet::new());
+    let operations = common(&disk);
+    operations.endpoint_action(&fleet, ("shop", "a:1"), EndpointAction::Drain, &order("x")).unwrap();
+    assert!(!operations.look(&fleet));
+    let decided = |state| Some(EndpointOverride { state, by: Decision::default() });
+    let mut set = OverrideSet::default();
+    set.set_endpoint("shop", "b:1", decided(TakenOut::Down));
+    set.set_endpoint("gone", "c:1", decided(TakenOut::Down));
+    set.services.insert("shop".to_owned(), TierOverride { tier: 1, by: Decision::default() });
+    *disk.news.lock().unwrap() = Some(set);
+    assert!(operations.look(&fleet));
+    assert_eq!(fleet.forced(), (vec![None, Some(Forced::Down), None], Some(1)));
+    // From here on it is what is known.
+    assert!(operations.about_endpoint("shop", "a:1").is_none() && operations.about_tier("shop").is_some());
+    *disk.news.lock().unwrap() = Some(OverrideSet::default());
+    assert!(operations.look(&fleet));
+    assert_eq!(fleet.forced(), (vec![None, None, None], None));
+}
+
+#[test]
+fn what_could_not_be_kept_is_kept_by_a_later_look() {
+    let (disk, fleet) = (Arc::<Common>::default(), Fleet::new());
+    let operations = common(&disk);
+    disk.is_full.store(true, std::sync::atomic::Ordering::Relaxed);
+    let acted = operations.endpoint_action(&fleet, ("shop", "a:1"), EndpointAction::Drain, &order("x")).unwrap();
+    assert!(!acted.kept);
+    operations.look(&fleet);
+    assert_eq!((disk.kept.lock().unwrap().len(), operations.notices().len()), (0, 1));
+    disk.is_full.store(false, std::sync::atomic::Ordering::Relaxed);
+    operations.look(&fleet);
+    assert_eq!((disk.kept.lock().unwrap().len(), operations.notices().len()), (1, 0));
+}

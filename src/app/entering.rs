@@ -6,7 +6,7 @@
 //! node. Nothing before that is seen from outside.
 
 use std::net::{SocketAddr, TcpListener};
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use console::{AdminServer, ApiServer, Vitals};
@@ -23,6 +23,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// A worker that has not come round for so long does not turn: it does so each second, and may be late on a busy machine.
 const ROUND: Duration = Duration::from_secs(3);
+
+/// How often it is looked whether another process with the same store has taken an operator's decision.
+const DECISIONS_EVERY: Duration = Duration::from_secs(1);
 
 /// What waits to enter.
 #[derive(Debug)]
@@ -49,7 +52,10 @@ impl App {
             while !self.inner.discovery.has_looked() {
                 looks.tick().await;
             }
+            // What the node before was told meanwhile holds for the first request.
+            self.inner.look_at_decisions().await;
         }
+        self.control.spawn(self.inner.clone().follow_decisions(self.trigger.subscribe()));
         self.inner.gateway.open();
         self.inner.serve(vitals, admin, api, &self.control, &self.trigger.subscribe())?;
         if let Some(asking) = asking {
@@ -124,6 +130,26 @@ impl super::Inner {
         Ok(())
     }
 
+    /// Puts in force what another process with the same store has decided, to the end of this one: two of them have it
+    /// open at a hand-over, and an operator may ask either.
+    async fn follow_decisions(self: Arc<Self>, mut drain: Drain) {
+        let mut looks = tokio::time::interval(DECISIONS_EVERY);
+        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = drain.reached(DrainPhase::Closed) => return,
+                _ = looks.tick() => self.look_at_decisions().await,
+            }
+        }
+    }
+
+    async fn look_at_decisions(self: &Arc<Self>) {
+        let inner = self.clone();
+        let look = move || inner.store.is_some() && inner.operations.look(inner.gateway.as_ref());
+        // It has said in the log what is different.
+        let _different = tokio::task::spawn_blocking(look).await.is_ok();
+    }
+
     /// What the service manager shows.
     pub(super) fn status(&self) -> String {
         let gateways: Vec<String> = self.addresses.gateway.iter().map(SocketAddr::to_string).collect();
@@ -137,7 +163,7 @@ impl super::Inner {
     /// Lets the service manager know that this process turns, twice as often as it asks for: this task is part of the
     /// control plane, and each worker has come round to its upkeep within the interval. While a node drains its workers
     /// end one by one, and the control plane alone counts.
-    async fn prove_life(self: std::sync::Arc<Self>, interval: Duration, drain: Drain) {
+    async fn prove_life(self: Arc<Self>, interval: Duration, drain: Drain) {
         let longest = interval.max(ROUND);
         let mut beats = tokio::time::interval(interval / 2);
         beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

@@ -10,6 +10,7 @@ pub mod endpoint;
 mod events;
 pub mod explain;
 pub mod journal;
+mod log;
 pub mod ready;
 pub mod reference;
 pub mod remote;

@@ -18,11 +18,11 @@ use anyhow::Context;
 use clap::ValueEnum;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::complain;
+use super::{complain, log};
 use crate::app::{Addresses, App, Source, Start, StartError};
 use crate::cli::demo::{self, DemoArgs};
 use crate::demo::Running;
-use crate::handover::replace;
+use crate::handover::{Held, replace};
 use crate::{limits, service_manager};
 
 /// Threads of the control plane: health checks, console, reloads.
@@ -57,7 +57,11 @@ enum LogFormat {
 
 /// Runs a node to its end.
 pub fn run(args: &UpArgs) -> ExitCode {
-    match start_log(&args.log, args.log_format).and_then(|()| serve(args)) {
+    // Before there is any other thread: it takes its variables out of the environment.
+    let passed = service_manager::sockets().context("cannot use the sockets that were passed to this process");
+    let outcome = start_log(&args.log, args.log_format).and_then(|()| serve(args, passed?));
+    log::flush();
+    match outcome {
         Ok(code) => code,
         Err(error) => {
             complain(&error);
@@ -69,7 +73,8 @@ pub fn run(args: &UpArgs) -> ExitCode {
 fn start_log(filter: &str, format: LogFormat) -> anyhow::Result<()> {
     let filter = tracing_subscriber::EnvFilter::try_new(filter)
         .with_context(|| format!("--log {filter} is not a level or a filter"))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let lines = log::Lines::start().context("cannot start the log's thread")?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(lines);
     let started = match format {
         LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),
         LogFormat::Json => builder.json().try_init(),
@@ -77,11 +82,9 @@ fn start_log(filter: &str, format: LogFormat) -> anyhow::Result<()> {
     started.map_err(|error| anyhow::anyhow!("cannot start the log: {error}"))
 }
 
-fn serve(args: &UpArgs) -> anyhow::Result<ExitCode> {
+fn serve(args: &UpArgs, passed: Vec<Held>) -> anyhow::Result<ExitCode> {
     let descriptors = limits::raise_descriptors();
     tracing::debug!(?descriptors, "limit on open files");
-    // Before there is any other thread: it takes its variables out of the environment.
-    let passed = service_manager::sockets().context("cannot use the sockets that were passed to this process")?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(CONTROL_THREADS)
         .thread_name("control")
@@ -92,6 +95,7 @@ fn serve(args: &UpArgs) -> anyhow::Result<ExitCode> {
     let app = match App::build(start, runtime.handle()) {
         Ok(app) => app,
         Err(StartError::Config { text, .. }) => {
+            log::flush();
             std::io::stderr().write_all(text.as_bytes())?;
             return Ok(ExitCode::from(2));
         }
@@ -213,6 +217,7 @@ fn start_next(app: &App) {
 /// Runs the demo with a node of its own.
 pub fn demo(args: &DemoArgs) -> ExitCode {
     let outcome = start_log(args.log(), LogFormat::Text).and_then(|()| demo::run(args, start_for_demo));
+    log::flush();
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),

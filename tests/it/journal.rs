@@ -107,13 +107,13 @@ fn what_happened_to_a_node_is_told_by_its_commands() {
 }
 
 /// A command that goes on, and its lines.
-struct Following {
+pub(crate) struct Following {
     child: Child,
     lines: Receiver<String>,
 }
 
 impl Following {
-    fn new(admin: &str, args: &[&str]) -> Following {
+    pub(crate) fn new(admin: &str, args: &[&str]) -> Following {
         let mut command = command();
         command.args(["journal", "--follow", "--json", "--admin", admin]).args(args);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
@@ -132,11 +132,16 @@ impl Following {
 
     /// Reads until a record of this kind has come; gives all that came.
     fn until(&self, kind: &str) -> Vec<Value> {
+        self.until_one(kind, |record| record["kind"] == kind)
+    }
+
+    /// The same for the first record that is meant.
+    pub(crate) fn until_one(&self, what: &str, is_meant: impl Fn(&Value) -> bool) -> Vec<Value> {
         let mut read = Vec::new();
         loop {
-            let line = self.lines.recv_timeout(SOON).unwrap_or_else(|_| panic!("no {kind} after {read:?}"));
+            let line = self.lines.recv_timeout(SOON).unwrap_or_else(|_| panic!("no {what} after {read:?}"));
             read.push(serde_json::from_str::<Value>(&line).unwrap());
-            if read.last().unwrap()["kind"] == kind {
+            if is_meant(read.last().unwrap()) {
                 return read;
             }
         }

@@ -17,6 +17,7 @@ mod failover;
 mod handover;
 mod handover_load;
 mod handover_refused;
+mod handover_store;
 mod journal;
 mod metrics;
 mod operate;

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use serde_json::Value;
 use testkit::binary::Signal;
@@ -39,16 +40,16 @@ impl Node {
     }
 }
 
-fn csrf(node: &Binary) -> String {
+pub(crate) fn csrf(node: &Binary) -> String {
     json(&ask(node.console(), "GET /v1/csrf"))["token"].as_str().unwrap().to_owned()
 }
 
-fn marked(key: &str) -> String {
+pub(crate) fn marked(key: &str) -> String {
     format!(r#"{{"service":"shop","version":"v","key":"{key}"}}"#)
 }
 
 /// All records of the journal, oldest first.
-fn records(node: &Binary) -> Vec<Value> {
+pub(crate) fn records(node: &Binary) -> Vec<Value> {
     let (mut all, mut after) = (Vec::new(), 0);
     loop {
         let path = format!("GET /v1/journal?order=oldest&limit=1000&after={after}\nAccept: application/json");
@@ -71,7 +72,7 @@ struct Acknowledged {
 }
 
 /// Asks as a person would; `None`: the node went away before it answered.
-fn post(console: SocketAddr, path: &str, csrf: &str, body: &str) -> Option<(u16, String)> {
+pub(crate) fn post(console: SocketAddr, path: &str, csrf: &str, body: &str) -> Option<(u16, String)> {
     let mut client = RawClient::connect(console).ok()?;
     let head = format!(
         "POST {path} HTTP/1.1\r\nHost: {console}\r\nX-Csrf-Token: {csrf}\r\nContent-Type: application/json\r\n\
@@ -256,6 +257,48 @@ fn counts_survive_a_restart_and_an_end_in_order_loses_none() {
         let told = |kind: &str| records.iter().filter(|r| r["kind"] == kind).count();
         ((told("node.started"), told("node.stopped")) == (3, 2)).then_some(())
     });
+}
+
+/// Requests to the service that are kept, and how much of the time was counted, in milliseconds.
+fn kept_counts(node: &Binary) -> (u64, u64) {
+    let answer = json(&ask(node.console(), "GET /v1/tallies?scope=service&name=shop&step=15s&since=1h"));
+    let periods = answer["periods"].as_array().unwrap_or_else(|| panic!("{answer}"));
+    let sum = |key: &str| periods.iter().map(|p| p[key].as_u64().unwrap()).sum();
+    (sum("requests"), sum("covered_ms"))
+}
+
+#[test]
+fn a_killed_process_loses_its_last_second_of_counts_and_that_second_is_not_covered() {
+    // What a busy machine may be late by, beyond the second.
+    const LATE: Duration = Duration::from_secs(2);
+    let setup = Node::new();
+    let clock = kernel::Clock::real();
+    let began = clock.now();
+    let mut node = setup.config.up();
+    let options = LoadOptions { pause: Duration::from_millis(5), ..LoadOptions::new(node.gateway(), 2) };
+    let load = Load::start(options).unwrap();
+    // What was answered, and when.
+    let mut seen = Vec::new();
+    eventually(SOON, "some seconds of requests", || {
+        seen.push((clock.now(), load.report().ok));
+        (clock.now().since(began) > LATE + Duration::from_secs(2)).then_some(())
+    });
+    node.signal(Signal::Kill).unwrap();
+    let killed = clock.now();
+    assert_eq!(node.wait_exit(SOON).unwrap(), None);
+    let answered = load.stop().ok;
+    // Time in which nobody counts.
+    eventually(SOON, "a second to pass", || (clock.now().since(killed) > Duration::from_secs(1)).then_some(()));
+    let again = clock.now();
+    let node = setup.config.up();
+    let (requests, covered_ms) = kept_counts(&node);
+    let by_then = seen.iter().rfind(|(at, _)| killed.since(*at) > Duration::from_secs(1) + LATE).map_or(0, |s| s.1);
+    assert!(by_then > 0 && requests >= by_then, "{requests} are kept of {by_then} that were answered long before");
+    // Two clients may have had an answer under way.
+    assert!(requests <= answered + 2, "{requests} are kept, and {answered} were answered");
+    let ms = |span: Duration| u64::try_from(span.as_millis()).unwrap();
+    let most = ms(killed.since(began) + clock.now().since(again));
+    assert!(covered_ms <= most + 100, "{covered_ms} ms are covered, and processes ran for {most} ms");
 }
 
 #[test]

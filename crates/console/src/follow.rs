@@ -4,7 +4,8 @@
 //! cursor at least each [`Pace::look`], whether or not this process told something.
 //!
 //! ```text
-//! following => ended     the node has stopped, the server is stopped, the follower left, or a connection's life is over
+//! following => ended     the node has stopped, the next process serves, the server is stopped, the follower left, or a
+//!                        connection's life is over
 //! following => dropped   the follower took nothing for [`Pace::patience`]; a comment says so
 //! following => following the journal cannot be read: a comment says so once, and it is tried again
 //! ```
@@ -172,6 +173,8 @@ impl Follower {
         alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
         alive.reset();
         let gone = self.events.clone();
+        // The next process has the same journal, and what this one still tells: whoever comes back goes on there.
+        let mut handed_over = self.drain.clone();
         self.begin().await?;
         loop {
             // What is told while it is read is looked for again.
@@ -179,6 +182,7 @@ impl Follower {
             self.catch_up().await?;
             let next = tokio::select! {
                 () = self.drain.reached(DrainPhase::Closed) => Next::LastLook,
+                () = handed_over.handed_over() => Next::LastLook,
                 _ = self.stop.wait_for(|told| *told) => Next::End,
                 () = &mut life => Next::End,
                 () = gone.closed() => return Err(End::Gone),
@@ -211,8 +215,9 @@ impl Follower {
             }
             (Some(_), _) => {}
         }
-        // From here on it is known what will come.
-        self.send(RETRY.to_owned()).await
+        // From here on it is known what will come. Whoever has to come back before anything has happened knows its place.
+        let place = self.wanted.after.filter(|place| *place > 0).map(|place| format!("id: {place}\n"));
+        self.send(format!("{}{RETRY}", place.unwrap_or_default())).await
     }
 
     /// The cursor of the newest record; `None` if it cannot be known now.

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 
 use arc_swap::ArcSwap;
 use kernel::metrics::Sharded;
-use kernel::{Clock, Drain, Entropy, Journal};
+use kernel::{Clock, Drain, Entropy, Event, Journal};
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
@@ -55,6 +55,20 @@ struct Check {
     endpoint: u32,
     plan: HealthPlan,
     task: AbortHandle,
+}
+
+/// Tells the journal if the worker's thread ends by a panic.
+struct Watch {
+    index: usize,
+    journal: Journal,
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.journal.tell(Event::WorkerFailed { error: format!("worker-{} panicked", self.index) });
+        }
+    }
 }
 
 impl Gateway {
@@ -114,7 +128,14 @@ impl Gateway {
         for index in 0..workers {
             let own: Vec<TcpListener> = listeners.iter().map(TcpListener::try_clone).collect::<io::Result<_>>()?;
             let (commons, standing, drain) = (commons.clone(), standing.clone(), drain.clone());
-            let run = move || worker::run(index, commons, own, standing, drain);
+            let run = move || {
+                let _watch = Watch { index, journal: commons.journal.clone() };
+                let ended = worker::run(index, commons.clone(), own, standing, drain);
+                if let Err(error) = &ended {
+                    commons.journal.tell(Event::WorkerFailed { error: format!("worker-{index}: {error}") });
+                }
+                ended
+            };
             threads.push(std::thread::Builder::new().name(format!("worker-{index}")).spawn(run)?);
         }
         let gateway = Gateway {
@@ -249,11 +270,8 @@ impl Gateway {
     pub fn join(&self) {
         let workers = std::mem::take(&mut *self.workers.lock().unwrap_or_else(PoisonError::into_inner));
         for worker in workers {
-            match worker.join() {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::error!(%error, "a worker ended with an error"),
-                Err(_) => tracing::error!("a worker panicked"),
-            }
+            // The journal was told of an error or a panic when it happened.
+            let _ended_well = worker.join().is_ok_and(|ended| ended.is_ok());
         }
         self.checks.lock().unwrap_or_else(PoisonError::into_inner).drain(..).for_each(|c| c.task.abort());
         if let Some(ticking) = self.ticking.lock().unwrap_or_else(PoisonError::into_inner).take() {

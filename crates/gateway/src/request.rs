@@ -267,9 +267,9 @@ impl<'a> Serving<'a> {
         let mut told = Told {
             id: self.facts.request_id(&self.scratch.id).into(),
             started: self.facts.started,
-            method: method.into(),
+            method: story::method_of(method).into(),
             target: story::target_of(target).into(),
-            host: host.into(),
+            host: story::host_of(host).into(),
             client: self.facts.client,
             route: self.route_plan().map(|r| r.name.as_str().into()),
             service: self.service.map(|s| snapshot.plan.services[s].name.as_str().into()),

@@ -20,8 +20,12 @@ const TROUBLED_MAX: usize = 4_096;
 const OTHERS_MAX: usize = 512;
 /// Steps of one story: three tries with all that can happen to them.
 const MARKS_MAX: usize = 48;
-/// Bytes of a target that are kept.
+/// Bytes of a target, and of a host, that are kept; a name in DNS has at most that many.
 const TARGET_MAX: usize = 256;
+/// Bytes of a method that are kept.
+const METHOD_MAX: usize = 32;
+/// Bytes that are kept of what was wrong.
+const DETAIL_MAX: usize = 512;
 /// Requests of one id that are shown.
 const SAME_ID_MAX: usize = 16;
 
@@ -117,7 +121,8 @@ impl Story {
     }
 
     /// What was wrong.
-    pub(crate) fn explain(&mut self, detail: String) {
+    pub(crate) fn explain(&mut self, mut detail: String) {
+        detail.truncate(detail.floor_char_boundary(DETAIL_MAX));
         self.detail = detail;
     }
 
@@ -152,6 +157,16 @@ impl Story {
 pub(crate) fn target_of(target: &[u8]) -> &[u8] {
     let path = memchr::memchr(b'?', target).map_or(target, |at| &target[..at]);
     &path[..path.len().min(TARGET_MAX)]
+}
+
+/// The part of a host that is kept.
+pub(crate) fn host_of(host: &[u8]) -> &[u8] {
+    &host[..host.len().min(TARGET_MAX)]
+}
+
+/// The part of a method that is kept.
+pub(crate) fn method_of(method: &[u8]) -> &[u8] {
+    &method[..method.len().min(METHOD_MAX)]
 }
 
 impl Stories {

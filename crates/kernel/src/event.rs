@@ -540,14 +540,6 @@ events! {
         /// What follows: the oldest is dropped, or nothing more is taken
         behaviour: String,
     } "the {file} has reached its size limit of {cap_bytes} bytes: {behaviour}"
-
-    /// A backup of the store was written and verified.
-    BackupWritten "backup.written" 1 Info plain once {
-        /// Where
-        path: String,
-        /// How large it is, in bytes
-        bytes: u64,
-    } "a backup of the store was written to {path}"
 }
 
 impl EventKind {

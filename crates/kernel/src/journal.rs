@@ -97,7 +97,7 @@ pub struct Intake(Arc<Inner>);
 #[derive(Clone, Debug)]
 pub struct Waiting {
     /// What is to be kept.
-    pub record: Record,
+    pub record: Arc<Record>,
     /// Somebody waits to be told that it is kept, even through a power failure.
     pub durable: bool,
     receipt: Option<Arc<Slot>>,
@@ -139,7 +139,7 @@ struct State {
     next: u64,
     waiting: VecDeque<Waiting>,
     folds: Folds,
-    recent: VecDeque<Record>,
+    recent: VecDeque<Arc<Record>>,
     closed: bool,
 }
 
@@ -253,13 +253,17 @@ impl Journal {
             false => record,
         };
         let receipt = durable.then(Arc::<Slot>::default);
-        inner.accept(&mut state, record, receipt.clone());
+        let record = inner.accept(&mut state, record, receipt.clone());
+        drop(state);
+        // Whoever reads the log may stand still, and must not hold up others that tell or write.
+        record.log();
         receipt
     }
 
     /// The newest records of this process, newest first.
     pub fn recent(&self, most: usize) -> Vec<Record> {
-        self.0.lock().recent.iter().rev().take(most).cloned().collect()
+        let recent: Vec<Arc<Record>> = self.0.lock().recent.iter().rev().take(most).cloned().collect();
+        recent.iter().map(|record| Record::clone(record)).collect()
     }
 
     /// Told when there is something new, in this process.
@@ -290,10 +294,11 @@ impl Journal {
     /// Lets go what is folded, and says that nothing more comes: the writer ends once all is kept.
     pub fn close(&self) {
         let mut state = self.0.lock();
-        self.0.unfold(&mut state, Moment::MAX);
+        let unfolded = self.0.unfold(&mut state, Moment::MAX);
         state.closed = true;
         drop(state);
         self.0.wake.notify_all();
+        unfolded.iter().for_each(|record| record.log());
     }
 }
 
@@ -302,10 +307,11 @@ impl Inner {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn accept(&self, state: &mut State, mut record: Record, receipt: Option<Arc<Slot>>) {
+    /// Takes a record in. Whoever calls says it in the log, without the lock.
+    fn accept(&self, state: &mut State, mut record: Record, receipt: Option<Arc<Slot>>) -> Arc<Record> {
         state.next += 1;
         record.number = state.next;
-        record.log();
+        let record = Arc::new(record);
         if state.recent.len() == RECENT_MAX {
             state.recent.pop_front();
         }
@@ -317,7 +323,7 @@ impl Inner {
         };
         match (refusal, receipt) {
             (None, receipt) => {
-                state.waiting.push_back(Waiting { record, durable: receipt.is_some(), receipt });
+                state.waiting.push_back(Waiting { record: record.clone(), durable: receipt.is_some(), receipt });
                 self.wake.notify_one();
             }
             (Some(why), receipt) => {
@@ -328,13 +334,12 @@ impl Inner {
             }
         }
         self.changed.send_modify(|n| *n += 1);
+        record
     }
 
-    /// Tells what was folded and is due.
-    fn unfold(&self, state: &mut State, now: Moment) {
-        for record in state.folds.due(now) {
-            self.accept(state, record, None);
-        }
+    /// Takes in what was folded and is due, as [`Inner::accept`] does.
+    fn unfold(&self, state: &mut State, now: Moment) -> Vec<Arc<Record>> {
+        state.folds.due(now).into_iter().map(|record| self.accept(state, record, None)).collect()
     }
 }
 
@@ -344,15 +349,16 @@ impl Intake {
     pub fn next(&mut self, max: usize, most: Duration) -> Option<Vec<Waiting>> {
         let inner = &self.0;
         let mut state = inner.lock();
-        inner.unfold(&mut state, inner.clock.now());
+        let mut unfolded = inner.unfold(&mut state, inner.clock.now());
         if state.waiting.is_empty() && !state.closed {
             state = inner.wake.wait_timeout(state, most).unwrap_or_else(PoisonError::into_inner).0;
-            inner.unfold(&mut state, inner.clock.now());
+            unfolded.extend(inner.unfold(&mut state, inner.clock.now()));
         }
-        if state.waiting.is_empty() && state.closed {
-            return None;
-        }
-        Some(state.waiting.iter().take(max).cloned().collect())
+        let is_over = state.waiting.is_empty() && state.closed;
+        let batch = (!is_over).then(|| state.waiting.iter().take(max).cloned().collect());
+        drop(state);
+        unfolded.iter().for_each(|record| record.log());
+        batch
     }
 
     /// The first `n` that wait are kept: whoever waits for them is told, and they go.
@@ -412,7 +418,8 @@ impl Receipt {
 impl JournalReader for Journal {
     /// What is recent in this process, for as long as nothing else can be read.
     fn read(&self, query: &JournalQuery) -> io::Result<JournalPage> {
-        Ok(query.answer_from(self.0.lock().recent.iter().cloned()))
+        let recent: Vec<Arc<Record>> = self.0.lock().recent.iter().cloned().collect();
+        Ok(query.answer_from(recent.iter().map(|record| Record::clone(record))))
     }
 }
 

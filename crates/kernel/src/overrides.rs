@@ -129,6 +129,14 @@ pub trait OverrideStore: fmt::Debug + Send + Sync {
     /// # Errors
     /// When it is not certain that `set` is kept.
     fn save(&self, set: &OverrideSet) -> io::Result<()>;
+
+    /// What is decided now, if another process has decided something since this one read or saved.
+    ///
+    /// # Errors
+    /// When it cannot be known now.
+    fn news(&self) -> io::Result<Option<OverrideSet>> {
+        Ok(None)
+    }
 }
 
 /// What a store had kept.

@@ -99,7 +99,7 @@ impl JournalWriter {
             }
             let batch = self.fitting(batch);
             let durable = batch.iter().any(|waiting| waiting.durable);
-            let records: Vec<&Record> = batch.iter().map(|waiting| &waiting.record).collect();
+            let records: Vec<&Record> = batch.iter().map(|waiting| &*waiting.record).collect();
             match self.write(&records, durable) {
                 Ok(()) => {
                     if let Some(last) = records.last() {

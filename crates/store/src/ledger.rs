@@ -6,7 +6,7 @@
 //!
 //! Decisions are rows. Two processes may have them open at once, so what is saved is the *difference* between what this
 //! process knew and what it wants: rows that it did not touch stay as the other process left them, and of two decisions
-//! about the same endpoint the later one counts. [`Ledger::news`] says what somebody else has decided. A process that could
+//! about the same endpoint the later one counts. [`OverrideStore::news`] says what somebody else has decided. A process that could
 //! not read the decisions at its start adds its own and removes none.
 //!
 //! A lease is a row with its holder, a fence that rises with each new holder, and an end by wall time. A lease that was
@@ -99,24 +99,6 @@ impl Ledger {
         (Ledger { shelf, clock, holder, patience, jobs, known }, side)
     }
 
-    /// What is decided, if it is not what this process knows: another process has decided something. From then on this
-    /// process knows it.
-    ///
-    /// # Errors
-    /// When it cannot be read now.
-    pub fn news(&self) -> io::Result<Option<OverrideSet>> {
-        let knew = self.known().at.clone();
-        let (set, at) = self.call(read_all)?;
-        if knew.as_ref() == Some(&at) {
-            return Ok(None);
-        }
-        let mut known = self.known();
-        let is_news = known.set != set;
-        known.set = set.clone();
-        known.at = Some(at);
-        Ok(is_news.then_some(set))
-    }
-
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -196,6 +178,18 @@ impl OverrideStore for Ledger {
         known.set = set.clone();
         known.at = Some((file, version));
         Ok(())
+    }
+    fn news(&self) -> io::Result<Option<OverrideSet>> {
+        let knew = self.known().at.clone();
+        let (set, at) = self.call(read_all)?;
+        if knew.as_ref() == Some(&at) {
+            return Ok(None);
+        }
+        let mut known = self.known();
+        let is_news = known.set != set;
+        known.set = set.clone();
+        known.at = Some(at);
+        Ok(is_news.then_some(set))
     }
 }
 

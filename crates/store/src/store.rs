@@ -1,6 +1,5 @@
 //! The store as a whole: its threads, and what others get of it.
 
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -11,9 +10,8 @@ use kernel::journal::{Intake, JournalReader, unix_ms};
 use kernel::metrics::LatencySum;
 use kernel::store::FileHealth;
 use kernel::tally::{TallyReader, TallySource};
-use kernel::{Clock, Event, Journal};
+use kernel::{Clock, Journal};
 
-use crate::backup::{BackupError, Report};
 use crate::config::StoreConfig;
 use crate::journal::{JournalWriter, Progress};
 use crate::journal_read::KeptJournal;
@@ -158,17 +156,6 @@ impl Store {
     /// How its files are.
     pub fn health(&self) -> Vec<FileHealth> {
         self.shelves.iter().map(|shelf| shelf.health()).collect()
-    }
-
-    /// Takes a backup of the store as the directory `out`, and tells the journal.
-    ///
-    /// # Errors
-    /// As [`crate::backup()`].
-    pub fn backup(&self, out: &Path) -> Result<Report, BackupError> {
-        let report = crate::backup(&self.config.directory, out, &self.clock)?;
-        let bytes = report.files.iter().map(|file| file.bytes).sum();
-        self.journal.tell(Event::BackupWritten { path: out.display().to_string(), bytes });
-        Ok(report)
     }
 
     pub(crate) fn write_times(&self) -> Vec<(&'static str, LatencySum)> {

@@ -10,11 +10,13 @@
 //! | no trailing blank, no path of one machine | `text` | an error |
 //! | every error code has its page, every page its code | `pages` | an error |
 //! | relative links in Markdown lead somewhere | `pages` | an error |
+//! | every kind of event that is declared is told by some part | `events` | an error |
 //!
 //! A line that breaks a rule for a good reason says so in a comment with `tidy-allow:` and the reason, on the line itself
 //! or on the one before.
 
 mod edges;
+mod events;
 mod pages;
 mod source;
 mod text;
@@ -85,6 +87,7 @@ pub(crate) fn command(workspace: &Workspace, args: Args) -> Result<()> {
 pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     let files = workspace.files()?;
     let mut findings = edges::check(&workspace.metadata);
+    let mut told = events::Told::default();
     for file in files.iter().filter(|file| is_text(file)) {
         let path = workspace.root.join(file);
         let bytes = std::fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
@@ -94,11 +97,15 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
         };
         findings.extend(text::check(file, &content));
         match file.extension().and_then(|ending| ending.to_str()) {
-            Some("rs") => findings.extend(source::check(file, &content)),
+            Some("rs") => {
+                findings.extend(source::check(file, &content));
+                told.read(file, &content);
+            }
             Some("md") => findings.extend(pages::links(file, &content, |to| workspace.root.join(to).exists())),
             _ => {}
         }
     }
+    findings.extend(told.check());
     let codes = workspace.root.join(pages::CODES);
     let codes = std::fs::read_to_string(&codes).with_context(|| format!("reading {}", codes.display()))?;
     findings.extend(pages::error_pages(&codes, &files));

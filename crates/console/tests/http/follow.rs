@@ -19,6 +19,9 @@ use crate::problem;
 
 const MAX_FOLLOWERS: usize = 64;
 
+/// The end of what a stream begins with.
+const RETRY: &str = "retry: 1000\n\n";
+
 /// One who follows, and what it has read.
 struct Follower {
     stream: TcpStream,
@@ -67,7 +70,9 @@ impl Follower {
     }
 
     fn told(&self) -> Vec<(u64, Value)> {
-        let of = |start: &'static str| self.text.lines().filter_map(move |line| line.strip_prefix(start));
+        // The first id, if there is one, is the place at which it begins.
+        let begun = self.text.find(RETRY).map_or(0, |at| at + RETRY.len());
+        let of = |start: &'static str| self.text[begun..].lines().filter_map(move |line| line.strip_prefix(start));
         assert_eq!(of("event: record").count(), of("id: ").count());
         of("id: ")
             .zip(of("data: "))
@@ -247,4 +252,15 @@ async fn who_takes_nothing_is_dropped_and_told_so() {
     assert!(place < 1_000);
     let mut again = Follower::new(admin.addr, "", &format!("Last-Event-ID: {place}\r\n")).await;
     assert_eq!(places(&again.records(1_000 - place as usize).await), (place + 1..=1_000).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn at_a_hand_over_a_stream_ends_and_says_where_to_go_on() {
+    let admin = Admin::start(false).await;
+    admin.node.past.journal.tell(stopping("before"));
+    let mut follower = Follower::new(admin.addr, "", "").await;
+    admin.trigger.hand_over();
+    follower.read_to_end().await;
+    assert!(follower.text.contains("id: 1\nretry: "), "{}", follower.text);
+    assert_eq!(places(&follower.told()), [0; 0]);
 }

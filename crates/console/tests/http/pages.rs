@@ -77,7 +77,7 @@ async fn troubled() -> Admin {
     });
     past.journal.tell(Event::DnsLost { service: "gone & away".into(), name: "n".into(), error: "e".into() });
     for at in 0..180 {
-        past.journal.tell(Event::BackupWritten { path: format!("/b/{at}"), bytes: at });
+        past.journal.tell(Event::NodeStopped { pid: at, cut: 0 });
     }
     *past.traces.lock().unwrap() = vec![
         trace("0190abc", Kept::Failed, 502),

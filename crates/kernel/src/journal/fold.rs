@@ -16,12 +16,18 @@ pub const FOLD_WINDOW: Duration = Duration::from_secs(60);
 pub const FOLD_QUIET: Duration = Duration::from_secs(10);
 /// Keys that are followed at a time.
 pub const FOLD_KEYS_MAX: usize = 4_096;
+/// With as many keys as there may be, the old ones are looked for that often: a look goes through all of them.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 type Key = (String, String, String);
 
 /// What is folded.
 #[derive(Debug, Default)]
-pub(super) struct Folds(HashMap<Key, Fold>);
+pub(super) struct Folds {
+    all: HashMap<Key, Fold>,
+    /// When old ones were looked for.
+    looked: Option<Moment>,
+}
 
 #[derive(Debug)]
 struct Fold {
@@ -43,13 +49,16 @@ pub(super) enum Offered {
 impl Folds {
     pub(super) fn offer(&mut self, record: Record, now: Moment) -> Offered {
         let key = (record.kind.clone(), record.service.clone(), record.endpoint.clone());
-        if self.0.len() >= FOLD_KEYS_MAX && !self.0.contains_key(&key) {
-            self.0.retain(|_, fold| fold.held.is_some() || now.since(fold.last) < FOLD_WINDOW);
-            if self.0.len() >= FOLD_KEYS_MAX {
+        if self.all.len() >= FOLD_KEYS_MAX && !self.all.contains_key(&key) {
+            if self.looked.is_none_or(|at| now.since(at) >= LOOK_EVERY) {
+                self.looked = Some(now);
+                self.all.retain(|_, fold| fold.held.is_some() || now.since(fold.last) < FOLD_WINDOW);
+            }
+            if self.all.len() >= FOLD_KEYS_MAX {
                 return Offered::Tell(Box::new(record));
             }
         }
-        let fold = self.0.entry(key).or_insert(Fold { since: now, last: now, told: 0, held: None });
+        let fold = self.all.entry(key).or_insert(Fold { since: now, last: now, told: 0, held: None });
         fold.last = now;
         match &mut fold.held {
             Some((held, _)) => {
@@ -74,7 +83,7 @@ impl Folds {
     /// What is to be told now; at [`Moment::MAX`], everything.
     pub(super) fn due(&mut self, now: Moment) -> Vec<Record> {
         let mut due = Vec::new();
-        for fold in self.0.values_mut() {
+        for fold in self.all.values_mut() {
             let is_due = |since: Moment| now.since(fold.last) >= FOLD_QUIET || now.since(since) >= FOLD_WINDOW;
             if fold.held.as_ref().is_some_and(|(_, since)| is_due(*since)) {
                 due.extend(fold.held.take().map(|(record, _)| record));

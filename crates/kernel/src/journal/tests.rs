@@ -113,3 +113,58 @@ fn recent_records_can_be_searched() {
     let first = journal.read(&JournalQuery { limit: 1, ..JournalQuery::default() }).unwrap();
     assert_eq!((first.records[0].kind.as_str(), first.more), ("parking.began", true));
 }
+
+/// Asks, from another thread, how many records wait while it is told of one.
+struct Nosy {
+    journal: Journal,
+    answers: Mutex<Vec<Option<usize>>>,
+}
+
+impl tracing::Subscriber for Nosy {
+    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+        true
+    }
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+    fn event(&self, _: &tracing::Event<'_>) {
+        let (journal, (tell, told)) = (self.journal.clone(), std::sync::mpsc::sync_channel(1));
+        std::thread::spawn(move || tell.send(journal.waiting()));
+        self.answers.lock().unwrap().push(told.recv_timeout(Duration::from_secs(5)).ok());
+    }
+    fn enter(&self, _: &tracing::span::Id) {}
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[test]
+fn a_log_that_stands_still_does_not_hold_the_journal() {
+    let (journal, mut intake, clock) = journal();
+    let nosy = Arc::new(Nosy { journal: journal.clone(), answers: Mutex::default() });
+    tracing::subscriber::with_default(nosy.clone(), || {
+        (0..5).for_each(|_| journal.tell(ejected("a:1")));
+        clock.advance(FOLD_QUIET);
+        let _folded = intake.next(10, Duration::ZERO);
+        journal.tell(ejected("a:1"));
+        journal.close();
+    });
+    // Three as they came, what was folded, and what was folded again.
+    assert_eq!(*nosy.answers.lock().unwrap(), [Some(1), Some(2), Some(3), Some(4), Some(5)]);
+}
+
+#[test]
+fn with_too_many_things_at_once_the_further_ones_are_told_until_there_is_room() {
+    let (journal, mut intake, clock) = journal();
+    (0..FOLD_KEYS_MAX).for_each(|n| journal.tell(ejected(&format!("e{n}"))));
+    let mut told = |n: usize| {
+        (0..n).for_each(|_| journal.tell(ejected("new")));
+        let waiting = intake.next(WAITING_MAX, Duration::ZERO).unwrap().len();
+        intake.kept(waiting);
+        waiting
+    };
+    assert_eq!(told(10), FOLD_KEYS_MAX + 10);
+    // What is old is looked for now and then, and makes room.
+    clock.advance(FOLD_WINDOW);
+    assert_eq!(told(10), FOLD_AFTER as usize);
+}
