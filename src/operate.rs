@@ -77,6 +77,11 @@ struct State {
     damage: Option<String>,
 }
 
+/// A reason as the journal tells it: to take something back needs none.
+fn in_words_or_none(reason: &str) -> String {
+    if reason.is_empty() { "no reason was given".to_owned() } else { reason.to_owned() }
+}
+
 /// A service that is there.
 struct Known(ServiceView);
 
@@ -195,7 +200,7 @@ impl Operations {
         let outcome = self.act_on_endpoint(plane, (service, endpoint), action, order);
         let event = |kept: bool| {
             let (service, endpoint) = (service.to_owned(), endpoint.to_owned());
-            let Order { actor, reason, .. } = order.clone();
+            let (actor, reason) = (order.actor.clone(), in_words_or_none(&order.reason));
             match action {
                 EndpointAction::Drain => Event::EndpointDrained { service, endpoint, actor, reason, kept },
                 EndpointAction::Down => Event::EndpointTakenDown { service, endpoint, actor, reason, kept },
@@ -269,7 +274,7 @@ impl Operations {
         let tier = self.state().set.services.get(service).map(|decided| decided.tier);
         let event = |kept: bool| {
             let service = service.to_owned();
-            let Order { actor, reason, .. } = order.clone();
+            let (actor, reason) = (order.actor.clone(), in_words_or_none(&order.reason));
             match tier {
                 Some(tier) => Event::ServiceSwitched { service, tier, actor, reason, kept },
                 None => Event::ServiceReleased { service, actor, reason, kept },

@@ -28,7 +28,8 @@ pub(crate) const OVERRIDES_NOT_KEPT: Rule = Rule {
     what: "`directory` of `[store]` cannot be made, read or written, or nothing is kept because `enabled` is `false`. \
            Decisions are in force, and are kept in memory alone.",
     why: "After a restart an endpoint that was drained would be sent requests again.",
-    remedy: "Let the user that Evenkeel runs as write to the directory, or name another one. With systemd, \
+    remedy: "Make room if the disk is full. Else let the user that Evenkeel runs as write to the directory, or name \
+             another one; it is tried again each second. With systemd, \
              `StateDirectory=evenkeel` makes `/var/lib/evenkeel`. Each node needs a directory of its own.",
     example: "[store]\ndirectory = \"${env:STATE_DIRECTORY}\"",
 };

@@ -71,7 +71,7 @@ impl<'a> Serving<'a> {
 
     fn refused(&mut self, course: &Course<'_>, why: Why, now: Moment) {
         self.keep(Kept::Refused);
-        let reason = why.label();
+        let reason = why.words();
         self.mark(now, Mark::NotAgain { reason, budget: Some(budget_left(course, now)) });
         course.state.tries.shard(self.core.index).refused[why as usize].inc();
     }

@@ -73,7 +73,7 @@ fn a_request_that_may_not_be_repeated_says_so() {
         What::NotAgain { reason, .. } => Some(reason),
         _ => None,
     });
-    assert_eq!(refusal, Some("not_idempotent"));
+    assert_eq!(refusal, Some("it may have been done, and its method may not be repeated"));
 }
 
 #[test]

@@ -487,13 +487,13 @@ events! {
         limit: String,
         /// How many were turned away in this second
         turned_away: u64,
-    } "{limit} turned {turned_away} away"
+    } "{limit} turned requests or connections away"
 
     /// Lines of the access log are dropped.
     AccessLogDropping "access_log.dropping" 1 Warn plain often {
         /// How many in this second
         lines: u64,
-    } "{lines} lines of the access log were dropped: it cannot keep up"
+    } "lines of the access log are dropped: it cannot keep up"
 
     /// A worker ended that should not have.
     WorkerFailed "worker.failed" 1 Error mark once {

@@ -187,6 +187,20 @@ impl Why {
             Why::Budget => "budget",
         }
     }
+
+    /// The same for people.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Why::Status => "another attempt does not mend this status",
+            Why::NotIdempotent => "it may have been done, and its method may not be repeated",
+            Why::NotReplayable => "part of it is gone, or part of an answer was passed on",
+            Why::Attempts => "it had all its attempts",
+            Why::Deadline => "there is no time left",
+            Why::RetryAfter => "everybody said when to come back",
+            Why::Unreachable => "nobody can be reached",
+            Why::Budget => "the budget of second tries is used up",
+        }
+    }
 }
 
 /// What becomes of a request after an attempt that failed.

@@ -1,6 +1,7 @@
-//! Folding repetitions: what flaps is told a few times and then counted. The key is kind, service and endpoint. The first
-//! [`FOLD_AFTER`] within [`FOLD_WINDOW`] are told as they come, because the first ones are what somebody acts on; those
-//! after them become one record with a count, a first and a last time, and the text of the last.
+//! Folding repetitions: what flaps is told a few times and then counted. The key is kind, service, and whatever else it is
+//! about: endpoint, limit, file or name. The first [`FOLD_AFTER`] within [`FOLD_WINDOW`] are told as they come, because the
+//! first ones are what somebody acts on; those after them become one record with a count, a first and a last time, the
+//! text of the last, and the sum of what is an amount ([`SUMMED`]).
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -19,7 +20,29 @@ pub const FOLD_KEYS_MAX: usize = 4_096;
 /// With as many keys as there may be, the old ones are looked for that often: a look goes through all of them.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// Fields that are amounts: in a folded record, the sum.
+const SUMMED: [&str; 4] = ["turned_away", "refused", "lines", "parked"];
+
 type Key = (String, String, String);
+
+fn key(record: &Record) -> Key {
+    let field = |name: &&str| record.data.get(*name).and_then(|value| value.as_str()).map(str::to_owned);
+    let about = match record.endpoint.as_str() {
+        "" => ["limit", "file", "name"].iter().find_map(field).unwrap_or_default(),
+        endpoint => endpoint.to_owned(),
+    };
+    (record.kind.clone(), record.service.clone(), about)
+}
+
+/// Adds the amounts of `earlier` to those of `later`.
+fn sum(later: &mut Record, earlier: &Record) {
+    for name in SUMMED {
+        let amount = |record: &Record| record.data.get(name).and_then(serde_json::Value::as_u64);
+        if let (Some(a), Some(b)) = (amount(later), amount(earlier)) {
+            later.data.insert(name.to_owned(), a.saturating_add(b).into());
+        }
+    }
+}
 
 /// What is folded.
 #[derive(Debug, Default)]
@@ -47,8 +70,8 @@ pub(super) enum Offered {
 }
 
 impl Folds {
-    pub(super) fn offer(&mut self, record: Record, now: Moment) -> Offered {
-        let key = (record.kind.clone(), record.service.clone(), record.endpoint.clone());
+    pub(super) fn offer(&mut self, mut record: Record, now: Moment) -> Offered {
+        let key = key(&record);
         if self.all.len() >= FOLD_KEYS_MAX && !self.all.contains_key(&key) {
             if self.looked.is_none_or(|at| now.since(at) >= LOOK_EVERY) {
                 self.looked = Some(now);
@@ -63,6 +86,7 @@ impl Folds {
         match &mut fold.held {
             Some((held, _)) => {
                 let (count, at) = (held.count + record.count, held.at_unix_ms);
+                sum(&mut record, held);
                 *held = Record { count, at_unix_ms: at, ..record };
                 Offered::Folded
             }

@@ -55,6 +55,24 @@ fn what_flaps_is_told_three_times_and_then_counted() {
 }
 
 #[test]
+fn what_is_folded_is_told_apart_by_what_it_is_about_and_summed_up() {
+    let (journal, mut intake, clock) = journal();
+    let turned_away =
+        |limit: &str, n| Event::LimitReached { service: String::new(), limit: limit.to_owned(), turned_away: n };
+    for n in 1..=5 {
+        journal.tell(turned_away("a", n));
+        journal.tell(turned_away("b", 10 * n));
+    }
+    clock.advance(FOLD_QUIET);
+    let waiting = intake.next(10, Duration::ZERO).unwrap();
+    let folded = |at: usize| (waiting[at].record.count, waiting[at].record.data["turned_away"].as_u64());
+    assert_eq!(waiting.len(), 8);
+    let mut both = [folded(6), folded(7)];
+    both.sort_unstable();
+    assert_eq!(both, [(2, Some(9)), (2, Some(90))]);
+}
+
+#[test]
 fn what_flaps_without_end_is_told_once_a_window() {
     let (journal, mut intake, clock) = journal();
     for _ in 0..600 {
