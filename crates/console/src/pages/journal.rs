@@ -199,7 +199,7 @@ fn journal_service(service: &str) -> Markup {
 
 /// Longer than [`words::tame`] allows: a field may hold a list of changes.
 fn tame_long(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\n' { ' ' } else { c }).collect()
+    text.chars().map(|c| if words::is_unruly(c) && c != '\n' { ' ' } else { c }).collect()
 }
 
 /// A link to a service's page, for those that there are.
