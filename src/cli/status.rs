@@ -43,13 +43,7 @@ pub fn run(args: &StatusArgs) -> anyhow::Result<ExitCode> {
         print(&text)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let outcome = remote.run(watch(&remote, json));
-    match outcome {
-        Err(error) if error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe) => {
-            Ok(ExitCode::SUCCESS)
-        }
-        outcome => outcome,
-    }
+    remote.run(watch(&remote, json))
 }
 
 fn state(said: Said) -> anyhow::Result<String> {
@@ -65,14 +59,24 @@ async fn watch(remote: &Remote, json: bool) -> anyhow::Result<ExitCode> {
     if on_screen {
         print(ENTER)?;
     }
+    let mut trouble = String::new();
     let outcome = loop {
         let path = if json { "/v1/status" } else { "/" };
         let look = async {
             let text = match remote.ask_text(path, json).await.and_then(state) {
-                Ok(text) if json => serde_json::from_str::<Value>(&text)?.to_string() + "\n",
+                Ok(text) if json => {
+                    trouble.clear();
+                    serde_json::from_str::<Value>(&text)?.to_string() + "\n"
+                }
                 Ok(text) => text,
-                // In lines of JSON there is no room for words: there is one line less.
-                Err(_) if json => String::new(),
+                // In lines of JSON there is no room for words: they go elsewhere, and there is one line less.
+                Err(error) if json => {
+                    let now = format!("{error:#}");
+                    if std::mem::replace(&mut trouble, now.clone()) != now {
+                        super::complain(&error.context("the node is waited for"));
+                    }
+                    String::new()
+                }
                 Err(error) => format!("{}\n", tame(&format!("{error:#}"))),
             };
             print(&if on_screen { drawn(&text, size()) } else { text })?;
