@@ -98,7 +98,7 @@ fn head(status: &Status, query: &JournalQuery, asked: &Asked, filters: &[(&'stat
                 (input("until", "Until (UTC)", &asked.until, "30m"))
                 label class="check" { input type="checkbox" name="marks" value="true" checked[query.marks]; " Changes only" }
                 button type="submit" { "Show" }
-                a class="quiet" href="/journal" { "Show all" }
+                @if !filters.is_empty() { a class="quiet" href="/journal" { "Show all" } }
             }
             p class="note" {
                 "Times are UTC. "
