@@ -455,7 +455,7 @@ fn check_reason(reason: &str, needed: bool) -> Result<(), ActionError> {
         let message = format!("the reason has {length} characters, and {MAX_REASON_CHARS} are kept; shorten it");
         return Err(ActionError::BadReason(message));
     }
-    if reason.chars().any(char::is_control) {
+    if reason.chars().any(console::words::is_unruly) {
         return Err(ActionError::BadReason("the reason may have no line breaks or control characters".to_owned()));
     }
     Ok(())

@@ -5,7 +5,6 @@
 //! Times are local. With `--json` a page is one object, and what is followed one object on each line.
 
 use std::collections::HashSet;
-use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -80,12 +79,7 @@ pub fn run(args: &JournalArgs) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let (after, met) = (place(&records), met(&records));
-    let outcome = remote.run(follow(&remote, &wanted, after, met, args.remote.json));
-    match outcome {
-        // Whoever read it has seen enough.
-        Err(error) if is_closed(&error) => Ok(ExitCode::SUCCESS),
-        outcome => outcome,
-    }
+    remote.run(follow(&remote, &wanted, after, met, args.remote.json))
 }
 
 impl JournalArgs {
@@ -138,13 +132,19 @@ async fn follow(
         match remote.events(&path.path("/v1/journal/follow")).await {
             Ok(mut events) => {
                 (is_first, trouble) = (false, false);
+                let mut is_empty = true;
                 while let Some(event) = events.next().await {
+                    is_empty = false;
                     let Event { id, data } = event;
                     let Ok(record) = serde_json::from_str::<Value>(&data) else { continue };
                     after = id.parse().ok().or(after);
                     if !met.remove(&key(&record)) {
                         print(&shown(&record, json))?;
                     }
+                }
+                // Whatever ends a stream at once does so again.
+                if is_empty {
+                    tokio::time::sleep(PAUSE).await;
                 }
             }
             Err(error) => {
@@ -175,10 +175,6 @@ fn line(record: &Value, zone: &TimeZone) -> String {
 pub(super) fn local(unix_ms: u64, zone: &TimeZone) -> String {
     let time = i64::try_from(unix_ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
     time.map(|time| time.to_zoned_datetime(zone.clone()).strftime("%Y-%m-%d %H:%M:%S").to_string()).unwrap_or_default()
-}
-
-fn is_closed(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ pub mod token;
 pub mod up;
 pub mod why;
 
+use std::io;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -77,12 +78,23 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// What a command comes to: its own code, or its error in words.
+/// What a command comes to: its own code, or its error in words. Whoever closes the pipe has read enough.
 fn ended(outcome: anyhow::Result<ExitCode>) -> ExitCode {
-    outcome.unwrap_or_else(|error| {
-        complain(&error);
-        ExitCode::from(2)
-    })
+    match outcome {
+        Ok(code) => code,
+        Err(error) if is_closed(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&error);
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Whether nobody reads what is printed any more.
+fn is_closed(error: &anyhow::Error) -> bool {
+    // What a node's connection comes to is told in words around it; of a pipe there are none.
+    error.chain().count() == 1
+        && error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
 /// Prints an error with its causes to standard error.

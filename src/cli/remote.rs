@@ -196,7 +196,7 @@ impl Remote {
         }
         let text = String::from_utf8_lossy(&bytes);
         // Nothing that a node sends moves a cursor here.
-        Ok(Said::Yes(text.chars().map(|c| if c.is_control() && c != '\n' { ' ' } else { c }).collect()))
+        Ok(Said::Yes(text.chars().map(|c| if console::words::is_unruly(c) && c != '\n' { ' ' } else { c }).collect()))
     }
 
     /// The events at a path, as they come.
@@ -262,6 +262,7 @@ impl Remote {
     fn refusal(&self, answer: &Answer) -> String {
         match answer.body["detail"].as_str() {
             Some(detail) if answer.status == 401 => {
+                let detail = console::words::tame(detail);
                 format!("{}: {detail} (here: --token-file FILE, or the variable {TOKEN})", self.authority())
             }
             Some(detail) => console::words::tame(detail),

@@ -43,13 +43,7 @@ pub fn run(args: &StatusArgs) -> anyhow::Result<ExitCode> {
         print(&text)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let outcome = remote.run(watch(&remote, json));
-    match outcome {
-        Err(error) if error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe) => {
-            Ok(ExitCode::SUCCESS)
-        }
-        outcome => outcome,
-    }
+    remote.run(watch(&remote, json))
 }
 
 fn state(said: Said) -> anyhow::Result<String> {
@@ -65,14 +59,24 @@ async fn watch(remote: &Remote, json: bool) -> anyhow::Result<ExitCode> {
     if on_screen {
         print(ENTER)?;
     }
+    let mut trouble = String::new();
     let outcome = loop {
         let path = if json { "/v1/status" } else { "/" };
         let look = async {
             let text = match remote.ask_text(path, json).await.and_then(state) {
-                Ok(text) if json => serde_json::from_str::<Value>(&text)?.to_string() + "\n",
+                Ok(text) if json => {
+                    trouble.clear();
+                    serde_json::from_str::<Value>(&text)?.to_string() + "\n"
+                }
                 Ok(text) => text,
-                // In lines of JSON there is no room for words: there is one line less.
-                Err(_) if json => String::new(),
+                // In lines of JSON there is no room for words: they go elsewhere, and there is one line less.
+                Err(error) if json => {
+                    let now = format!("{error:#}");
+                    if std::mem::replace(&mut trouble, now.clone()) != now {
+                        super::complain(&error.context("the node is waited for"));
+                    }
+                    String::new()
+                }
                 Err(error) => format!("{}\n", tame(&format!("{error:#}"))),
             };
             print(&if on_screen { drawn(&text, size()) } else { text })?;
@@ -98,10 +102,11 @@ fn size() -> (usize, usize) {
     }
 }
 
-/// The text over what stood there before: each line is cut at the edge and its rest cleared, then all below it.
+/// The text over what stood there before: sentences are broken at the edge, lines of tables cut there; the rest of each
+/// line is cleared, then all below it.
 fn drawn(text: &str, (columns, rows): (usize, usize)) -> String {
     let mut out = String::from("\x1b[H");
-    for (at, line) in text.lines().take(rows).enumerate() {
+    for (at, line) in text.lines().flat_map(|line| broken(line, columns)).take(rows).enumerate() {
         if at > 0 {
             out.push_str("\r\n");
         }
@@ -112,14 +117,34 @@ fn drawn(text: &str, (columns, rows): (usize, usize)) -> String {
     out
 }
 
+/// A sentence in lines of so many columns; a line of a table, whose columns stand two blanks apart, as it is.
+fn broken(line: &str, columns: usize) -> Vec<String> {
+    if line.contains("  ") || line.chars().count() <= columns {
+        return vec![line.to_owned()];
+    }
+    let mut lines: Vec<String> = Vec::new();
+    for word in line.split(' ') {
+        match lines.last_mut() {
+            Some(last) if last.chars().count() + 1 + word.chars().count() <= columns => {
+                last.push(' ');
+                last.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_screen_is_drawn_within_its_edges() {
-        let text = "all is well\n\nshop  ok\nmore\n";
-        assert_eq!(drawn(text, (5, 3)), "\x1b[Hall i\x1b[K\r\n\x1b[K\r\nshop \x1b[K\x1b[J");
+        let text = "all  is well\n\nshop  ok\nmore\n";
+        assert_eq!(drawn(text, (5, 3)), "\x1b[Hall  \x1b[K\r\n\x1b[K\r\nshop \x1b[K\x1b[J");
         assert_eq!(drawn("x\n", (80, 24)), "\x1b[Hx\x1b[K\x1b[J");
+        let broken = "\x1b[Ha:1 of\x1b[K\r\nshop was\x1b[K\r\nremarkab\x1b[K\x1b[J";
+        assert_eq!(drawn("a:1 of shop was remarkable\n", (8, 9)), broken);
     }
 }

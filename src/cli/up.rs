@@ -8,7 +8,7 @@
 //! With `--take-over` it serves in the place of the node that runs with the same store (`handover`), which then finishes
 //! what it has and ends. If there is none, this is a usual start: a script need not know.
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::process::ExitCode;
@@ -76,7 +76,8 @@ fn start_log(filter: &str, format: LogFormat) -> anyhow::Result<()> {
     let lines = log::Lines::start().context("cannot start the log's thread")?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(lines);
     let started = match format {
-        LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),
+        // Without colours on a terminal too: a log reads the same wherever it goes.
+        LogFormat::Text => builder.with_ansi(false).try_init(),
         LogFormat::Json => builder.json().try_init(),
     };
     started.map_err(|error| anyhow::anyhow!("cannot start the log: {error}"))

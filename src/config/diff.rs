@@ -13,14 +13,14 @@ use toml::{Table, Value};
 const CHANGES_MAX: usize = 20;
 /// Characters of a value that are shown.
 const VALUE_MAX: usize = 60;
-/// Keys whose values are not shown, wherever they stand.
-const SECRET_WORDS: [&str; 5] = ["secret", "password", "hash", "token", "key"];
+/// Keys whose values are not shown, nor anything below them, in whatever case.
+const SECRET_WORDS: [&str; 8] = ["secret", "password", "hash", "token", "key", "headers", "cookie", "auth"];
 
 /// The changes from `before` to `after`; empty if there are none, or if one of them is no TOML.
 pub(crate) fn changes(before: &str, after: &str) -> Vec<String> {
     let (Ok(before), Ok(after)) = (before.parse::<Table>(), after.parse::<Table>()) else { return Vec::new() };
     let mut found = Vec::new();
-    tables(&mut found, "", &before, &after);
+    tables(&mut found, &Place::default(), &before, &after);
     let more = found.len().saturating_sub(CHANGES_MAX);
     found.truncate(CHANGES_MAX);
     if more > 0 {
@@ -29,48 +29,82 @@ pub(crate) fn changes(before: &str, after: &str) -> Vec<String> {
     found
 }
 
-fn tables(found: &mut Vec<String>, at: &str, before: &Table, after: &Table) {
+/// Where a value stands, and whether it may be shown.
+#[derive(Default)]
+struct Place {
+    text: String,
+    is_secret: bool,
+}
+
+impl Place {
+    fn key(&self, key: &str) -> Place {
+        // A key may hold anything if it is quoted.
+        let key = key.replace(char::is_control, " ");
+        let lower = key.to_ascii_lowercase();
+        let is_secret = self.is_secret || SECRET_WORDS.iter().any(|word| lower.contains(word));
+        let text = if self.text.is_empty() { key } else { format!("{}.{key}", self.text) };
+        Place { text, is_secret }
+    }
+
+    fn item(&self, number: usize) -> Place {
+        Place { text: format!("{} {number}", self.text), is_secret: self.is_secret }
+    }
+}
+
+fn tables(found: &mut Vec<String>, at: &Place, before: &Table, after: &Table) {
     let mut keys: Vec<&String> = before.keys().chain(after.keys().filter(|key| !before.contains_key(*key))).collect();
     keys.sort();
     for key in keys {
-        let place = if at.is_empty() { key.clone() } else { format!("{at}.{key}") };
+        let place = at.key(key);
         match (before.get(key), after.get(key)) {
             (Some(b), Some(a)) => values(found, &place, b, a),
-            (None, Some(Value::Table(_) | Value::Array(_))) => found.push(format!("{place}: new")),
-            (None, Some(value)) => found.push(format!("{place}: {} (was not set)", shown(&place, value))),
-            (Some(_), None) => found.push(format!("{place}: gone")),
+            (None, Some(Value::Table(_) | Value::Array(_))) => found.push(format!("{}: new", place.text)),
+            (None, Some(value)) => found.push(format!("{}: {} (was not set)", place.text, shown(&place, value))),
+            (Some(_), None) => found.push(format!("{}: gone", place.text)),
             (None, None) => {}
         }
     }
 }
 
-fn values(found: &mut Vec<String>, at: &str, before: &Value, after: &Value) {
+fn values(found: &mut Vec<String>, at: &Place, before: &Value, after: &Value) {
     match (before, after) {
         (b, a) if b == a => {}
         (Value::Table(b), Value::Table(a)) => tables(found, at, b, a),
         (Value::Array(b), Value::Array(a)) if b.iter().chain(a).all(Value::is_table) => {
             for n in 0..b.len().max(a.len()) {
-                let place = format!("{at} {}", n + 1);
+                let place = at.item(n + 1);
                 match (b.get(n), a.get(n)) {
                     (Some(b), Some(a)) => values(found, &place, b, a),
-                    (None, _) => found.push(format!("{place}: new")),
-                    (_, None) => found.push(format!("{place}: gone")),
+                    (None, _) => found.push(format!("{}: new", place.text)),
+                    (_, None) => found.push(format!("{}: gone", place.text)),
                 }
             }
         }
-        (b, a) => found.push(format!("{at}: {} => {}", shown(at, b), shown(at, a))),
+        (b, a) => found.push(format!("{}: {} => {}", at.text, shown(at, b), shown(at, a))),
     }
 }
 
-fn shown(at: &str, value: &Value) -> String {
-    let key = at.rsplit('.').next().unwrap_or(at);
-    if SECRET_WORDS.iter().any(|word| key.contains(word)) {
+fn shown(at: &Place, value: &Value) -> String {
+    if at.is_secret || holds_secret(value) {
         return "(not shown)".to_owned();
     }
     let text = value.to_string().replace(char::is_control, " ");
     match text.char_indices().nth(VALUE_MAX) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text,
+    }
+}
+
+/// Whether there is something in it that is a secret wherever it stands: a password or a query in an address, or a key
+/// of a table whose value is one.
+fn holds_secret(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains(['?', '@']),
+        Value::Array(items) => items.iter().any(holds_secret),
+        Value::Table(table) => {
+            table.iter().any(|(key, value)| Place::default().key(key).is_secret || holds_secret(value))
+        }
+        Value::Integer(_) | Value::Float(_) | Value::Boolean(_) | Value::Datetime(_) => false,
     }
 }
 
@@ -114,6 +148,34 @@ mod tests {
     fn what_may_be_a_secret_is_not_shown() {
         let changed = changes(BEFORE, &BEFORE.replace("sha256:aa", "sha256:bb"));
         assert_eq!(changed, ["token.ops.hash: (not shown) => (not shown)"]);
+    }
+
+    #[test]
+    fn what_may_be_a_secret_is_found_wherever_it_stands() {
+        let cases = [
+            "[deploys]\ngithub_secret = \"S\"",
+            "[[route]]\nrequest_headers = { set = { Authorization = \"Bearer S\" } }",
+            "[[route]]\nresponse_headers.set = { \"X.Y\" = \"S\" }",
+            "[[route]]\nheaders = { \"X-API-KEY\" = \"S\" }",
+            "[[route]]\nredirect = { to = \"https://me:S@other.example/\" }",
+            "[service.a]\nhealth = { path = \"/up?code=S\" }",
+            "a = [1, { password = \"S\" }]",
+            "a = [[\"https://me:S@other.example/\"]]",
+            "\"Pass-KEY\" = { a = { b = \"S\" } }",
+            "\"key.x\" = \"S\"",
+        ];
+        for text in cases {
+            // Changed, new, gone, and of another kind.
+            let others = [text.replace('S', "S2"), String::new()];
+            for other in &others {
+                for changed in [changes(text, other), changes(other, text)] {
+                    let shown = changed.join("\n").replace("Secret", "").replace("_secret", "");
+                    assert!(!changed.is_empty() && !shown.contains('S'), "{text}: {shown}");
+                }
+            }
+        }
+        assert_eq!(changes("a = [1, { hash = \"S\" }]", "a = 1"), ["a: (not shown) => 1"]);
+        assert_eq!(changes("\"a\\nb\" = 1", ""), ["a b: gone"]);
     }
 
     #[test]

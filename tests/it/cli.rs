@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::support::{directory, new_token, run, run_in};
+use crate::support::{Config, command, directory, new_token, run, run_in, saying};
 
 const GOOD: &str = "[gateway]\nlisten = \"127.0.0.1:8080\"\n[service.shop]\nendpoints = [\"127.0.0.1:9101\", \"127.0.0.1:9102\"]\n\
                     health = { path = \"/healthz\" }\n";
@@ -155,6 +155,33 @@ fn what_is_not_understood_ends_with_2_and_a_hint() {
     let ended = run(&[]);
     assert_eq!(ended.code, Some(2));
     assert!(ended.stderr.contains("Usage: evenkeel"), "{}", ended.stderr);
+}
+
+#[test]
+fn who_has_read_enough_may_close_the_pipe() {
+    let shop = saying("hello");
+    let node = Config::new().service("shop", &[shop.addr()], "").up();
+    let admin = format!("http://{}", node.console());
+    let remote = |args: &[&'static str]| [args, &["--admin"]].concat();
+    let cases = [
+        (vec!["explain", "--list"], false),
+        (vec!["schema"], false),
+        (vec!["reference"], false),
+        (remote(&["status"]), true),
+        (remote(&["status", "--watch"]), true),
+        (remote(&["journal"]), true),
+        (remote(&["journal", "--follow"]), true),
+        (remote(&["why"]), true),
+        (remote(&["ready"]), true),
+        (remote(&["endpoint", "list"]), true),
+    ];
+    for (args, is_remote) in cases {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let ended = command().args(&args).args(is_remote.then_some(&admin)).stdout(writer).output().unwrap();
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert!(ended.status.code() == Some(0) && said.is_empty(), "{args:?}: {:?} {said}", ended.status);
+    }
 }
 
 #[test]

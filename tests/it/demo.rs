@@ -1,11 +1,14 @@
 //! `evenkeel demo`, as it is run first: it says where things are, works for its time, and ends with a summary.
 
+use std::io::Read as _;
 use std::net::SocketAddr;
+use std::process::Stdio;
 use std::time::Duration;
 
+use rustix::pty::{OpenptFlags, openpt, ptsname, unlockpt};
 use testkit::{Binary, Signal, eventually};
 
-use crate::support::{SOON, ask, ask_with, json};
+use crate::support::{SOON, ask, ask_with, command, json};
 
 /// What the demo may take beyond its time.
 const END: Duration = Duration::from_secs(30);
@@ -22,6 +25,36 @@ fn failed(text: &str) -> u64 {
     let line = text.lines().find(|line| line.starts_with("success ")).unwrap_or_else(|| panic!("no success in {text}"));
     let count = line.split(' ').collect::<Vec<_>>();
     count[count.iter().position(|word| *word == "failed)").unwrap() - 1].parse().unwrap()
+}
+
+#[test]
+fn it_works_on_a_terminal_and_leaves_nothing_behind() {
+    let directory = tempfile::tempdir().unwrap();
+    let (work, temp) = (directory.path().join("work"), directory.path().join("temp"));
+    for folder in [&work, &temp] {
+        std::fs::create_dir(folder).unwrap();
+    }
+    let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    unlockpt(&terminal).unwrap();
+    let name = ptsname(&terminal, Vec::new()).unwrap().into_string().unwrap();
+    let side = std::fs::File::options().read(true).write(true).open(name).unwrap();
+    let mut demo = command();
+    demo.args(["demo", "--for", "1s"]).current_dir(&work).env("TMPDIR", &temp);
+    demo.stdin(Stdio::null()).stdout(side.try_clone().unwrap()).stderr(side);
+    let mut running = demo.spawn().unwrap();
+    // The command holds copies of the other side, which is closed when it ends.
+    drop(demo);
+    let mut text = Vec::new();
+    let mut screen = std::fs::File::from(terminal);
+    // A terminal that nobody writes to any more ends with an error.
+    let _ended = screen.read_to_end(&mut text);
+    let text = String::from_utf8(text).unwrap();
+    assert_eq!(running.wait().unwrap().code(), Some(0), "{text}");
+    assert!(text.contains("success     100.00 %") && !text.contains('\u{1b}'), "{text}");
+    for folder in [work, temp] {
+        let left: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! Answers in gzip (RFC 1952) for callers that take it: pages shrink to a fifth. Only what is whole in memory and text is
 //! compressed; a stream of events is not.
 //!
-//! A page that holds the secret of forms shows nothing that a caller could choose freely, so its length tells nothing
-//! about the secret.
+//! A page that holds the secret of forms may show what somebody else chose, such as the version of a deployment, and its
+//! length then says something about the secret. Whoever can see lengths sees the text as well, as long as it goes without
+//! TLS; where another server adds TLS in front, that one should not pass on `Accept-Encoding`.
 
 use std::io::Write as _;
 

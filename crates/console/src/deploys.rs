@@ -33,7 +33,7 @@ use tokio::sync::Semaphore;
 use crate::problem::{Problem, ProblemCode};
 use crate::query::{Params, wrong};
 use crate::view::{DeployMark, Node};
-use crate::words::tame;
+use crate::words::{is_unruly, tame};
 
 pub(crate) use signature::HEADER as SIGNATURE;
 pub use signature::WebhookSecret;
@@ -204,8 +204,8 @@ fn check(mark: &DeployMark) -> Result<(), Problem> {
         if text.len() > most {
             return Err(wrong(name, format!("it has {} bytes, and may have {most}", text.len())));
         }
-        if text.chars().any(char::is_control) {
-            return Err(wrong(name, "it has a control character; write one line of text"));
+        if text.chars().any(is_unruly) {
+            return Err(wrong(name, "it has a character that controls how text is shown; write one plain line"));
         }
         if text.trim().is_empty() && !matches!(name, "url" | "key") {
             return Err(wrong(
@@ -275,7 +275,7 @@ fn stands_in_journal(node: &dyn Node, (source, key): &Key) -> bool {
 
 /// A text of a webhook as it is kept: one line, of bounded length.
 fn line(text: &str, most: usize) -> String {
-    let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let text: String = text.chars().map(|c| if is_unruly(c) { ' ' } else { c }).collect();
     text[..text.floor_char_boundary(most)].trim().to_owned()
 }
 
@@ -293,7 +293,7 @@ fn version(reference: &str, sha: &str) -> String {
 
 /// The first of these that can be a link.
 fn link<'a>(candidates: impl IntoIterator<Item = Option<&'a str>>) -> String {
-    let good = |url: &&str| is_web(url) && url.len() <= MAX_URL_BYTES && !url.chars().any(char::is_control);
+    let good = |url: &&str| is_web(url) && url.len() <= MAX_URL_BYTES && !url.chars().any(is_unruly);
     candidates.into_iter().flatten().find(good).unwrap_or_default().to_owned()
 }
 

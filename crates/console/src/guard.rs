@@ -144,7 +144,9 @@ pub(crate) async fn check_meant(
     };
     match proof {
         Some(proof) if csrf.matches(proof) => Ok(Request::from_parts(parts, Body::from(body))),
-        Some(_) => refused("the CSRF token is not this process's; get the present one from GET /v1/csrf"),
+        Some(_) => refused(
+            "the node was restarted since: load the page again; a program gets the present token from GET /v1/csrf",
+        ),
         None => refused("there is no CSRF token; get one from GET /v1/csrf and send it in the header x-csrf-token"),
     }
 }

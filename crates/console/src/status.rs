@@ -466,7 +466,7 @@ impl ReloadStatus {
 /// Rates between neighbouring samples; the present snapshot ends the last piece.
 fn history(view: &NodeView, window: &Window) -> Vec<Interval> {
     let now = view.routes.iter().fold((0, 0), |(r, f), route| (r + route.total(), f + route.failed()));
-    let mut points: Vec<_> = window.samples.iter().map(|s| (s.at, s.all_routes())).collect();
+    let mut points: Vec<_> = window.samples.iter().map(|s| (s.at, s.all_routes)).collect();
     // A piece shorter than a second would say more about chance than about traffic.
     if points.last().is_some_and(|(at, _)| window.now.since(*at) >= Duration::from_secs(1)) {
         points.push((window.now, now));

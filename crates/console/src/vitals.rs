@@ -40,6 +40,8 @@ pub struct Vitals {
 #[derive(Clone, Debug)]
 pub(crate) struct Sample {
     pub(crate) at: Moment,
+    /// Requests and failures of all routes.
+    pub(crate) all_routes: (u64, u64),
     totals: HashMap<String, Totals>,
 }
 
@@ -147,18 +149,10 @@ impl Sample {
             let endpoints = service.endpoints.iter().map(|e| &e.traffic);
             endpoints.for_each(|e| keep(Scope::EndpointOf(name), &e.name, Totals::of(e)));
         }
-        Sample { at, totals }
-    }
-
-    fn total(&self, scope: Scope<'_>, name: &str) -> Option<&Totals> {
-        self.totals.get(&key(scope, name))
-    }
-
-    /// Requests and failures of all routes.
-    pub(crate) fn all_routes(&self) -> (u64, u64) {
         let prefix = key(Scope::Route, "");
-        let routes = self.totals.iter().filter(|(key, _)| key.starts_with(&prefix));
-        routes.fold((0, 0), |(requests, failed), (_, t)| (requests + t.requests, failed + t.failed))
+        let routes = totals.iter().filter(|(key, _)| key.starts_with(&prefix));
+        let all_routes = routes.fold((0, 0), |(requests, failed), (_, t)| (requests + t.requests, failed + t.failed));
+        Sample { at, all_routes, totals }
     }
 }
 
@@ -172,7 +166,7 @@ impl Window {
     /// What was added within the window to what is `now`.
     pub(crate) fn gain(&self, scope: Scope<'_>, name: &str, now: &Totals) -> Totals {
         let Some(oldest) = self.samples.first() else { return now.clone() };
-        match oldest.total(scope, name) {
+        match oldest.totals.get(&key(scope, name)) {
             Some(then) => now.minus(then),
             None if oldest.totals.len() >= MAX_TRACKED => Totals::default(),
             None => now.clone(),
@@ -181,10 +175,13 @@ impl Window {
 
     /// Requests and failures per second between neighbouring samples, oldest first.
     pub(crate) fn recent(&self, scope: Scope<'_>, name: &str) -> Vec<(f64, f64)> {
-        let pieces = self.samples.windows(2).filter_map(|pair| {
-            let [from, to] = pair else { return None };
-            let seconds = to.at.since(from.at).as_secs_f64();
-            let (before, after) = (from.total(scope, name)?, to.total(scope, name)?);
+        // There may be thousands of names: each sample is asked once, by a key that is made once.
+        let key = key(scope, name);
+        let totals: Vec<_> = self.samples.iter().map(|s| (s.at, s.totals.get(&key))).collect();
+        let pieces = totals.windows(2).filter_map(|pair| {
+            let [(from, before), (to, after)] = pair else { return None };
+            let (before, after) = ((*before)?, (*after)?);
+            let seconds = to.since(*from).as_secs_f64();
             let rate = |before: u64, after: u64| after.saturating_sub(before) as f64 / seconds;
             (seconds > 0.0).then(|| (rate(before.requests, after.requests), rate(before.failed, after.failed)))
         });

@@ -151,9 +151,16 @@ pub(crate) fn size(bytes: u64) -> String {
     }
 }
 
-/// Text without control characters, which could move the cursor of a terminal, and of bounded length.
+/// Text without characters that move a cursor or turn the order of others around, and of bounded length.
 pub fn tame(text: &str) -> String {
-    text.chars().take(300).map(|c| if c.is_control() { ' ' } else { c }).collect()
+    text.chars().take(300).map(|c| if is_unruly(c) { ' ' } else { c }).collect()
+}
+
+/// Whether a character could show a text as another than it is: controls, breaks of lines, and those that turn the
+/// direction of writing (Unicode, UAX #9 and UAX #14).
+pub fn is_unruly(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{61c}' | '\u{feff}')
 }
 
 #[cfg(test)]
@@ -204,6 +211,7 @@ mod tests {
     #[test]
     fn control_characters_do_not_reach_a_terminal() {
         assert_eq!(tame("a\x1b[31mb\r\nc"), "a [31mb  c");
+        assert_eq!(tame("\u{202e}a\u{2028}b\u{feff}é日\u{200d}"), " a b é日\u{200d}");
         assert_eq!(tame(&"x".repeat(1000)).len(), 300);
     }
 }

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use kernel::journal::Record;
+use kernel::store::{FileHealth, FileState};
 
 use crate::status::{EndpointStatus, ServiceStatus, Status};
 use crate::view::EndpointState;
@@ -11,6 +12,9 @@ use crate::words;
 
 /// Further things that are wrong and are said in a sentence each; the tables have them all.
 const FURTHER: usize = 2;
+
+/// What is said of a node of which all is well.
+const NOTHING: &str = "Nothing needs to be done.";
 
 /// The state, and what is done about it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -29,7 +33,7 @@ impl Headline {
         let headline = match troubled.first() {
             None => {
                 if status.level == crate::status::Level::Ok {
-                    doing.push("Nothing needs to be done.".to_owned());
+                    doing.push(NOTHING.to_owned());
                 }
                 status.summary.clone()
             }
@@ -53,6 +57,23 @@ impl Headline {
         }
         doing.extend(status.notices.iter().cloned());
         Headline { headline, doing }
+    }
+
+    /// With what is wrong with the files of the store: no request knows of it, but somebody has something to do.
+    #[must_use]
+    pub(crate) fn and_store(mut self, files: &[FileHealth]) -> Headline {
+        let is_wrong = |f: &&FileHealth| matches!(f.state, FileState::Lost | FileState::Full);
+        let Some(first) = files.iter().find(is_wrong) else { return self };
+        let names: Vec<&str> = files.iter().filter(is_wrong).map(|f| f.file).collect();
+        let (subject, verb) = (names.join(", "), if names.len() == 1 { "is" } else { "are" });
+        let trouble = words::tame(&first.trouble);
+        self.doing.retain(|sentence| sentence != NOTHING);
+        self.doing.push(format!(
+            "Not kept on disk: {subject} {verb} {} ({}: {trouble}). Requests are served all the same.",
+            first.state.word(),
+            words::tame(&first.path)
+        ));
+        self
     }
 }
 

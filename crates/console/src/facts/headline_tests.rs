@@ -99,3 +99,27 @@ fn a_calm_node_says_that_there_is_nothing_to_do() {
     let drained = vec![endpoint("a:1", EndpointState::Healthy, ""), endpoint("b:2", EndpointState::Drained, "ops")];
     assert_eq!(said(shop(drained), &[]).doing, ["Nothing needs to be done."]);
 }
+
+#[test]
+fn a_store_that_is_lost_is_something_to_do() {
+    let file = |file, state, trouble: &str| FileHealth {
+        file,
+        path: format!("/data/{file}.db"),
+        state,
+        trouble: trouble.into(),
+        since_ms: 1,
+        bytes: 0,
+        cap_bytes: 1,
+        waiting: 0,
+        dropped: 0,
+    };
+    let well = Headline { headline: "All is well.".into(), doing: vec![NOTHING.into()] };
+    let kept = [file("ledger", FileState::Kept, ""), file("journal", FileState::Memory, "")];
+    assert_eq!(well.clone().and_store(&kept), well);
+    let lost = [file("ledger", FileState::Kept, ""), file("journal", FileState::Lost, "no space\n")];
+    let said = "Not kept on disk: journal is lost (/data/journal.db: no space ). Requests are served all the same.";
+    assert_eq!(well.clone().and_store(&lost).doing, [said]);
+    let both = [file("journal", FileState::Full, "it is as large as it may be"), file("series", FileState::Lost, "x")];
+    let doing = well.and_store(&both).doing;
+    assert!(doing.len() == 1 && doing[0].starts_with("Not kept on disk: journal, series are full ("), "{doing:?}");
+}

@@ -44,9 +44,10 @@ impl Home {
         let marks = JournalQuery { marks: true, limit: LOOKED_AT, ..JournalQuery::default() };
         let warnings = JournalQuery { level: Level::Warn, limit: LOOKED_AT, ..JournalQuery::default() };
         let marks = Records::read(node, &marks);
-        let headline = Headline::of(&status, &marks.records, at_unix_ms);
+        let store = node.store();
+        let headline = Headline::of(&status, &marks.records, at_unix_ms).and_store(&store);
         let changes = marks.and(Records::read(node, &warnings)).folded().at_most(CHANGES);
-        Home { headline, at_unix_ms, changes, store: node.store(), sparks, status }
+        Home { headline, at_unix_ms, changes, store, sparks, status }
     }
 }
 

@@ -22,6 +22,9 @@ const BARS: usize = 12;
 const BAR_WIDTH: usize = 8;
 const CHART_HEIGHT: f64 = 28.0;
 
+/// Rows of a table: more than anybody reads, and few enough to be sent every other second.
+const ROWS_MAX: usize = 100;
+
 /// The page.
 pub(crate) fn page(home: &Home, csrf: &str) -> Page {
     let status = &home.status;
@@ -104,7 +107,7 @@ fn golden(home: &Home) -> Markup {
     services.sort_by_key(|s| (!s.is_lost(), s.endpoints.iter().all(|e| !e.state.is_trouble())));
     let head = span(|s| s.services.values().next());
     let service_rows = html! {
-        @for s in services {
+        @for s in services.into_iter().take(ROWS_MAX) {
             tr role="row" {
                 (name_cell(&service_link(&s.traffic.name)))
                 (cell("State", "text", &health(s)))
@@ -116,7 +119,7 @@ fn golden(home: &Home) -> Markup {
     };
     let route_head = span(|s| s.routes.values().next());
     let route_rows = html! {
-        @for r in &status.routes {
+        @for r in status.routes.iter().take(ROWS_MAX) {
             tr role="row" {
                 (name_cell(&html! { a href=(page_of_route(&r.name)) { (r.name) } }))
                 (signals(r))
@@ -138,8 +141,16 @@ fn golden(home: &Home) -> Markup {
                     " and load it; " code { "evenkeel check" } " says what is wrong with it before." }
             }
         }
-        @if !status.services.is_empty() { (table("Services", &window, &service_heads, &service_rows)) }
-        @if !status.routes.is_empty() { (table("Routes", &window, &route_heads, &route_rows)) }
+        @if !status.services.is_empty() { (table("Services", &noted(&window, status.services.len()), &service_heads, &service_rows)) }
+        @if !status.routes.is_empty() { (table("Routes", &noted(&window, status.routes.len()), &route_heads, &route_rows)) }
+    }
+}
+
+/// The note of a table that may have more rows than are shown.
+fn noted(note: &str, rows: usize) -> String {
+    match rows {
+        0..=ROWS_MAX => note.to_owned(),
+        rows => format!("{note}; {ROWS_MAX} of {} are shown, the JSON has all", words::grouped(rows as u64)),
     }
 }
 
@@ -202,21 +213,20 @@ fn trouble(status: &Status) -> Markup {
         ("Success", ""),
         ("Reason", "text"),
     ];
+    let all = status.services.iter().flat_map(|s| s.endpoints.iter().map(move |e| (s, e)));
     let rows = html! {
-        @for s in &status.services {
-            @for e in s.endpoints.iter().filter(|e| !is_plain(e)) {
-                tr role="row" {
-                    (name_cell(&html! { (e.traffic.name) }))
-                    (cell("Service", "text", &service_link(&s.traffic.name)))
-                    (cell("State", "text", &state_since(e)))
-                    (plain_cell("Requests/s", &words::rate(e.traffic.requests_per_second)))
-                    (success_cell(&e.traffic))
-                    (cell("Reason", "text reason", &html! { (words::tame(&e.reason)) }))
-                }
+        @for (s, e) in all.filter(|(_, e)| !is_plain(e)).take(ROWS_MAX) {
+            tr role="row" {
+                (name_cell(&html! { (e.traffic.name) }))
+                (cell("Service", "text", &service_link(&s.traffic.name)))
+                (cell("State", "text", &state_since(e)))
+                (plain_cell("Requests/s", &words::rate(e.traffic.requests_per_second)))
+                (success_cell(&e.traffic))
+                (cell("Reason", "text reason", &html! { (words::tame(&e.reason)) }))
             }
         }
     };
-    table("Endpoints that are not simply healthy", "counting every attempt", &heads, &rows)
+    table("Endpoints that are not simply healthy", &noted("counting every attempt", count), &heads, &rows)
 }
 
 /// What the node keeps.
@@ -287,5 +297,45 @@ fn config(status: &Status, csrf: &str) -> Markup {
                 button type="submit" { "Reload the configuration" }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::view::{EndpointState, EndpointView, NodeView, Readiness, ServiceView, TrafficView};
+    use crate::vitals::Window;
+
+    #[test]
+    fn a_large_fleet_makes_no_large_page_and_what_is_worst_is_on_it() {
+        let (services, last) = (ROWS_MAX + 50, ROWS_MAX + 49);
+        let named = |name: String| TrafficView { name, ..TrafficView::default() };
+        let service = |n: usize| {
+            let state = if n == last { EndpointState::Ejected } else { EndpointState::Healthy };
+            let endpoint = EndpointView { traffic: named("a:1".into()), state, ..EndpointView::default() };
+            ServiceView { traffic: named(format!("s{n}")), endpoints: vec![endpoint], ..ServiceView::default() }
+        };
+        let view = NodeView {
+            services: (0..services).map(service).collect(),
+            routes: (0..ROWS_MAX).map(|n| named(format!("r{n}"))).collect(),
+            ..NodeView::default()
+        };
+        let clock = kernel::Clock::manual(std::time::SystemTime::UNIX_EPOCH);
+        let window = Window { samples: Vec::new(), now: clock.now(), uptime: Duration::from_secs(60) };
+        let status = Status::new(view, Readiness::yes(), &window);
+        let home = Home {
+            headline: crate::facts::headline::Headline::of(&status, &[], 0),
+            at_unix_ms: 0,
+            changes: crate::facts::Records::default(),
+            store: Vec::new(),
+            sparks: None,
+            status,
+        };
+        let html = page(&home, "").render();
+        let count = |text: &str| html.matches(text).count();
+        assert_eq!((count("href=\"/routes/"), count("; 100 of 150 are shown, the JSON has all")), (ROWS_MAX, 1));
+        // The one in trouble stands in a second table as well.
+        assert_eq!(count("href=\"/services/s"), ROWS_MAX + 1);
+        assert!(html.contains(&format!("href=\"/services/s{last}\"")), "{html}");
     }
 }

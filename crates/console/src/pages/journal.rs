@@ -98,7 +98,7 @@ fn head(status: &Status, query: &JournalQuery, asked: &Asked, filters: &[(&'stat
                 (input("until", "Until (UTC)", &asked.until, "30m"))
                 label class="check" { input type="checkbox" name="marks" value="true" checked[query.marks]; " Changes only" }
                 button type="submit" { "Show" }
-                a class="quiet" href="/journal" { "Show all" }
+                @if !filters.is_empty() { a class="quiet" href="/journal" { "Show all" } }
             }
             p class="note" {
                 "Times are UTC. "
@@ -199,7 +199,7 @@ fn journal_service(service: &str) -> Markup {
 
 /// Longer than [`words::tame`] allows: a field may hold a list of changes.
 fn tame_long(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\n' { ' ' } else { c }).collect()
+    text.chars().map(|c| if words::is_unruly(c) && c != '\n' { ' ' } else { c }).collect()
 }
 
 /// A link to a service's page, for those that there are.

@@ -116,7 +116,7 @@ pub(crate) fn problem(problem: &Problem) -> String {
 
 /// HTML without control characters, which no name needs and a terminal that shows the page's source would obey.
 fn without_controls(html: &str) -> String {
-    html.replace(|c: char| c.is_control() && c != '\n', " ")
+    html.replace(|c: char| words::is_unruly(c) && c != '\n', " ")
 }
 
 fn shell(title: &str, live: Option<&str>, body: &Markup) -> String {

@@ -264,6 +264,7 @@ async fn what_cannot_be_meant_is_refused_by_its_name() {
         (json!({ "service": "shop", "version": "4.2\n" }), "version"),
         (json!({ "service": "shop", "version": "4.2", "url": "javascript:alert(1)" }), "url"),
         (json!({ "service": "shop", "version": "4.2", "actor": "\u{1b}[31m" }), "actor"),
+        (json!({ "service": "shop", "version": "\u{202e}2.4" }), "version"),
     ] {
         let answer = tell(&api, &body.to_string()).await;
         problem(&answer, 400, "malformed-call");
