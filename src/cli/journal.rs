@@ -48,6 +48,9 @@ pub struct JournalArgs {
     /// Only what is at least so grave: info, warn or error
     #[arg(long, value_name = "LEVEL")]
     level: Option<String>,
+    /// Only what charts show as a change: starts, reloads, deployments, endpoints that went and came back
+    #[arg(long)]
+    marks: bool,
     /// How many to print at most, the newest; 1000 at most
     #[arg(long, value_name = "N", default_value_t = 100)]
     limit: u64,
@@ -98,7 +101,8 @@ impl JournalArgs {
         Ok(query
             .with("service", self.service.as_deref())
             .with("endpoint", self.endpoint.as_deref())
-            .with("level", self.level.as_deref()))
+            .with("level", self.level.as_deref())
+            .with("marks", self.marks.then_some("true")))
     }
 }
 

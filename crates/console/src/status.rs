@@ -2,7 +2,7 @@
 //! text for curl. Rates, success and quantiles are those of the window (the last minute, or since the start if that is
 //! shorter); `_total` fields count since the start.
 //!
-//! The level: `down` if some service has no endpoint that takes requests; `degraded` if an endpoint is in trouble, if
+//! The level: `down` if some service has no endpoint that takes requests, and most requests to it fail; `degraded` if an endpoint is in trouble, if
 //! less than [`SUCCESS_FLOOR`] of the requests succeeded, or if the node takes no new work; else `ok`. An endpoint that
 //! an operator drained is no trouble.
 
@@ -252,7 +252,7 @@ impl Status {
     }
 
     fn judge(&self) -> Level {
-        let unreachable = self.services.iter().any(ServiceStatus::is_lost);
+        let unreachable = self.services.iter().any(|s| s.is_lost() && !s.is_answering());
         let unhealthy = self.services.iter().any(|s| s.endpoints.iter().any(|e| e.state.is_trouble()));
         let failing = self.traffic.success_ratio.is_some_and(|ratio| ratio < SUCCESS_FLOOR);
         if unreachable {
@@ -407,6 +407,11 @@ impl ServiceStatus {
             queued: view.queued,
             held: view.held,
         }
+    }
+
+    /// Whether most of its requests succeed, whoever counts as healthy.
+    pub(crate) fn is_answering(&self) -> bool {
+        self.traffic.success_ratio.is_some_and(|ratio| ratio > 0.5)
     }
 
     /// Whether nothing takes its requests.

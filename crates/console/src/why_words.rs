@@ -201,7 +201,7 @@ pub(crate) fn not_kept(id: &str, why: &Why, now_unix_ms: u64) -> Vec<String> {
     let mut text = vec![format!("No trace of {} is kept.", shown_id(id))];
     text.push(match oldest_unix_ms {
         Some(oldest) => format!(
-            "Traces reach back to {} ({}): what is older made room for newer ones.",
+            "Traces reach back to {} ({}): there is none of what is older, or it made room for newer ones.",
             when::full(*oldest),
             when::ago(*oldest, now_unix_ms)
         ),

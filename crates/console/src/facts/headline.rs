@@ -6,7 +6,7 @@ use std::time::Duration;
 use kernel::journal::Record;
 use kernel::store::{FileHealth, FileState};
 
-use crate::status::{EndpointStatus, ServiceStatus, Status};
+use crate::status::{EndpointStatus, SUCCESS_FLOOR, ServiceStatus, Status};
 use crate::view::EndpointState;
 use crate::words;
 
@@ -31,6 +31,10 @@ impl Headline {
         let troubled = by_gravity(status);
         let mut doing = Vec::new();
         let headline = match troubled.first() {
+            None if let Some(service) = failing(status) => {
+                doing.extend(why_failing(service, records, now_unix_ms));
+                seen_failing(service, status)
+            }
             None => {
                 if status.level == crate::status::Level::Ok {
                     doing.push(NOTHING.to_owned());
@@ -38,7 +42,9 @@ impl Headline {
                 status.summary.clone()
             }
             Some((service, endpoint)) => {
-                if service.is_lost() {
+                if service.is_lost() && service.is_answering() {
+                    doing.push(answering_all_the_same(service, status));
+                } else if service.is_lost() {
                     doing.extend(lost(service));
                 } else {
                     doing.push(meanwhile(service, status));
@@ -116,6 +122,55 @@ fn sentence(service: &ServiceStatus, e: &EndpointStatus, records: &[Record], now
     let reason = words::tame(&e.reason);
     let why = if reason.is_empty() { String::new() } else { format!(": {reason}") };
     format!("{} of {} {what}{when}{why}.", e.traffic.name, service.traffic.name)
+}
+
+/// The service whose clients see the most failures, if that is more than a hundredth, while nothing is held against any of
+/// its endpoints.
+fn failing(status: &Status) -> Option<&ServiceStatus> {
+    let ratio = |s: &&ServiceStatus| s.traffic.success_ratio.unwrap_or(1.0);
+    let worst = status.services.iter().min_by(|a, b| ratio(a).total_cmp(&ratio(b)))?;
+    (ratio(&worst) < SUCCESS_FLOOR).then_some(worst)
+}
+
+fn seen_failing(service: &ServiceStatus, status: &Status) -> String {
+    let window = words::window(Duration::from_secs_f64(status.window_seconds));
+    let failures = words::at_least(1.0 - service.traffic.success_ratio.unwrap_or(1.0));
+    let healthy = match service.endpoints.len() {
+        1 => "its only endpoint counts as healthy".to_owned(),
+        n => format!("its {n} endpoints count as healthy: they fail alike, or requests are turned away before them"),
+    };
+    format!("Clients of {} saw {failures} failures in {window}, while {healthy}.", service.traffic.name)
+}
+
+/// What the journal knows of it, and where to look.
+fn why_failing(service: &ServiceStatus, records: &[Record], now_unix_ms: u64) -> Vec<String> {
+    let name = &service.traffic.name;
+    let tells = |r: &&Record| {
+        let lately = now_unix_ms.saturating_sub(r.until_unix_ms) < 120_000;
+        r.service == *name
+            && lately
+            && matches!(r.kind.as_str(), "limit.reached" | "budget.exhausted" | "parking.began")
+    };
+    let mut told: Vec<&Record> = Vec::new();
+    for record in records.iter().filter(tells) {
+        if !told.iter().any(|t| t.kind == record.kind) {
+            told.push(record);
+        }
+    }
+    let said = |r: &Record| format!("The journal says: {}.", words::tame(&r.sentence));
+    let mut text: Vec<String> = told.into_iter().map(said).collect();
+    text.push(format!("What was done with each request that failed: evenkeel why, or the page Why, for {name}."));
+    text
+}
+
+/// Nobody is healthy, and whoever is there answers.
+fn answering_all_the_same(service: &ServiceStatus, status: &Status) -> String {
+    let window = words::window(Duration::from_secs_f64(status.window_seconds));
+    let ratio = words::percent(service.traffic.success_ratio.unwrap_or_default());
+    format!(
+        "No endpoint of {} is healthy; its requests are sent to them all the same, and {ratio} succeeded in {window}.",
+        service.traffic.name
+    )
 }
 
 /// Who takes the requests of a service in trouble, and what clients saw.

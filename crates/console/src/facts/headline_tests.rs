@@ -81,14 +81,42 @@ fn the_worst_comes_first_and_the_rest_is_counted() {
 
 #[test]
 fn a_service_that_nobody_serves_is_said_to_be_so() {
-    let lost = ServiceView { parked: 3, ..shop(vec![endpoint("a:1", EndpointState::Ejected, "refused")]) };
+    let lost = || ServiceView { parked: 3, ..shop(vec![endpoint("a:1", EndpointState::Ejected, "refused")]) };
+    let mut dark = lost();
+    dark.traffic.by_class = [0, 2, 0, 0, 9_998, 0];
     assert_eq!(
-        said(lost, &[]).doing,
+        said(dark, &[]).doing,
         [
             "No endpoint of shop takes requests.",
             "3 requests wait for one that can be reached; it is tried again all the time."
         ]
     );
+    // They are sent requests all the same, and answer them.
+    assert_eq!(
+        said(lost(), &[]).doing,
+        [
+            "No endpoint of shop is healthy; its requests are sent to them all the same, and 99.98 % succeeded in the last minute."
+        ]
+    );
+}
+
+#[test]
+fn failures_are_said_though_nothing_is_held_against_an_endpoint() {
+    let clock = Clock::manual(SystemTime::UNIX_EPOCH + Duration::from_millis(NOW_MS - 9_000));
+    let journal = Journal::unkept(clock, Boot::new(&mut Entropy::from_seed(1)));
+    for turned_away in [7, 8] {
+        let (service, limit) = ("shop".to_owned(), "max_requests of shop".to_owned());
+        journal.tell(Event::LimitReached { service, limit, turned_away });
+    }
+    let mut shop = shop(vec![endpoint("a:1", EndpointState::Healthy, ""), endpoint("b:2", EndpointState::Healthy, "")]);
+    shop.traffic.by_class = [0, 50, 0, 0, 50, 0];
+    let headline = said(shop, &journal.recent(9));
+    assert_eq!(
+        headline.headline,
+        "Clients of shop saw 50.00 % failures in the last minute, while its 2 endpoints count as healthy: they fail alike, or requests are turned away before them."
+    );
+    assert_eq!(headline.doing[0], "The journal says: max_requests of shop turned requests or connections away.");
+    assert_eq!(headline.doing.len(), 2);
 }
 
 #[test]
