@@ -309,7 +309,8 @@ fn a_signal_whose_next_process_cannot_start_changes_nothing() {
     let mut node = config.up();
     node.write_config("nonsense").unwrap();
     node.signal(Signal::Usr2).unwrap();
-    node.wait_log("the process that was to take over has ended", SOON).unwrap();
+    let told = node.wait_log("a hand-over did not come about", SOON).unwrap();
+    assert!(told.contains("was to take over: it has ended (exit status: 2)"), "{told}");
     assert!(node.is_running());
     assert_eq!(ask(node.gateway(), "GET /").status, 200);
 }

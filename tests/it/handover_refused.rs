@@ -166,14 +166,3 @@ fn a_place_in_the_directory_that_is_gone_is_taken_again() {
     new.signal(Signal::Term).unwrap();
     ends(&mut new);
 }
-
-#[test]
-fn a_next_process_that_ends_before_it_asks_is_told_to_the_journal() {
-    let (store, shop) = (store(), saying("x"));
-    let old = with_store(&Config::new().service("shop", &[shop.addr()], ""), store.path()).up();
-    old.write_config("nonsense = 1\n").unwrap();
-    old.signal(Signal::Usr2).unwrap();
-    let told = old.wait_log("a hand-over did not come about", SOON).unwrap();
-    assert!(told.contains("was to take over: it has ended (exit status: 2)"), "{told}");
-    assert_eq!(ask(old.gateway(), "GET /").text(), "x");
-}

@@ -2,7 +2,8 @@
 //! text for curl. Rates, success and quantiles are those of the window (the last minute, or since the start if that is
 //! shorter); `_total` fields count since the start.
 //!
-//! The level: `down` if some service has no endpoint that takes requests, and most requests to it fail; `degraded` if an endpoint is in trouble, if
+//! The level: `down` if some service has no endpoint that takes requests, or only such as fail their
+//! checks, and more than a few requests to it fail; `degraded` if an endpoint is in trouble, if
 //! less than [`SUCCESS_FLOOR`] of the requests succeeded, or if the node takes no new work; else `ok`. An endpoint that
 //! an operator drained is no trouble.
 
@@ -409,9 +410,11 @@ impl ServiceStatus {
         }
     }
 
-    /// Whether most of its requests succeed, whoever counts as healthy.
+    /// Whether its requests are sent to endpoints that fail their checks, and nearly all of them succeed: the checks are
+    /// wrong then. An outage falls below that within seconds.
     pub(crate) fn is_answering(&self) -> bool {
-        self.traffic.success_ratio.is_some_and(|ratio| ratio > 0.5)
+        let is_asked = self.endpoints.iter().any(|e| e.state == EndpointState::Unhealthy);
+        is_asked && self.parked == 0 && self.traffic.success_ratio.is_some_and(|ratio| ratio > 0.9)
     }
 
     /// Whether nothing takes its requests.

@@ -81,11 +81,9 @@ fn the_worst_comes_first_and_the_rest_is_counted() {
 
 #[test]
 fn a_service_that_nobody_serves_is_said_to_be_so() {
-    let lost = || ServiceView { parked: 3, ..shop(vec![endpoint("a:1", EndpointState::Ejected, "refused")]) };
-    let mut dark = lost();
-    dark.traffic.by_class = [0, 2, 0, 0, 9_998, 0];
+    let lost = ServiceView { parked: 3, ..shop(vec![endpoint("a:1", EndpointState::Ejected, "refused")]) };
     assert_eq!(
-        said(dark, &[]).doing,
+        said(lost, &[]).doing,
         [
             "No endpoint of shop takes requests.",
             "3 requests wait for one that can be reached; it is tried again all the time."
@@ -93,7 +91,7 @@ fn a_service_that_nobody_serves_is_said_to_be_so() {
     );
     // They are sent requests all the same, and answer them.
     assert_eq!(
-        said(lost(), &[]).doing,
+        said(shop(vec![endpoint("a:1", EndpointState::Unhealthy, "too slow")]), &[]).doing,
         [
             "No endpoint of shop is healthy; its requests are sent to them all the same, and 99.98 % succeeded in the last minute."
         ]
