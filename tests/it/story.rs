@@ -152,6 +152,11 @@ fn by_class(clients: &[Value]) -> [u64; 6] {
     counts
 }
 
+/// Whether the request whose path is told was answered well: a page, or an order that was placed.
+fn is_good(told: &Value) -> bool {
+    told["path"]["end"]["status"].as_u64().is_some_and(|status| (200..300).contains(&status))
+}
+
 #[test]
 fn what_is_told_is_what_was_done() {
     let mut story = Story::begin();
@@ -163,13 +168,13 @@ fn what_is_told_is_what_was_done() {
 
     let killed = one_is_hurt(&story, "killed", &["attempts to connect failed"]);
     assert!(steps(&killed, "failed")[0]["reason"].as_str().is_some_and(|r| r.contains("refused")), "{killed:#}");
-    assert_eq!(killed["path"]["end"]["status"], 200);
+    assert!(is_good(&killed), "{killed:#}");
     for chapter in ["frozen", "slow"] {
         let told = one_is_hurt(&story, chapter, &["silent", "ms"]);
         assert_eq!(number(&told["clients"]["failed"]), 0, "{told:#}");
         let tries = steps(&told, "try");
         assert!(!steps(&told, "silent").is_empty() && tries[1]["endpoint"] != tries[0]["endpoint"], "{told:#}");
-        assert_eq!(told["path"]["end"]["status"], 200);
+        assert!(is_good(&told), "{told:#}");
     }
     let failing = one_is_hurt(&story, "failing", &["(500)"]);
     let clients = &failing["clients"];

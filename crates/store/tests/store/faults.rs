@@ -115,7 +115,10 @@ fn a_directory_that_is_removed_while_in_use_is_made_anew_with_what_is_in_memory(
     node.source.count(&shop(), 3);
     eventually(SOON, "the counts", || (total(&node) == 3).then_some(()));
     let before = node.records();
-    std::fs::remove_dir_all(&place.config.directory).unwrap();
+    // In one step: it is made anew at once.
+    let away = place.config.directory.with_extension("away");
+    std::fs::rename(&place.config.directory, &away).unwrap();
+    std::fs::remove_dir_all(away).unwrap();
     node.journal.tell_durably(deployed("2")).wait(SOON).ok();
     eventually(SOON, "the files", || FILES.iter().all(|name| place.file(name).is_file()).then_some(()));
     eventually(SOON, "the journal to keep again", || node.journal.tell_durably(deployed("3")).wait(SOON).ok());
