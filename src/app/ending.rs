@@ -80,6 +80,12 @@ impl App {
         }
     }
 
+    /// Puts the store away, as the end does: for whoever does not wait for it.
+    pub fn put_away(&self) -> impl Future<Output = ()> + Send + use<> {
+        let inner = self.inner.clone();
+        async move { inner.close().await }
+    }
+
     /// Waits for what is open, until `limit` is over, and cuts the rest.
     async fn end(&self, limit: impl Future<Output = ()>, what: &str) -> bool {
         let gateway = self.inner.gateway.clone();

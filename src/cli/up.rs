@@ -245,8 +245,9 @@ async fn start_for_demo(text: String) -> anyhow::Result<Running> {
     let traces = app.traces();
     let traces = Box::new(move |most: usize, service: &str| traces(most, Some(service)));
     let journal = app.journal();
+    let put_away = Box::pin(app.put_away());
     let stop = Box::pin(async move {
         let _in_time = app.stop(Duration::ZERO, "the demo ends").await;
     });
-    Ok(Running { gateway, console, view, journal, why, traces, stop })
+    Ok(Running { gateway, console, view, journal, why, traces, stop, put_away })
 }

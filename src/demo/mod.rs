@@ -87,6 +87,8 @@ pub struct Running {
     pub traces: Traces,
     /// Stops it, without a drain delay; awaited once, at the end.
     pub stop: Pin<Box<dyn Future<Output = ()> + Send>>,
+    /// Puts its store away, whether or not it has stopped; awaited once, after that.
+    pub put_away: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
 impl fmt::Debug for Running {

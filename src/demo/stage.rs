@@ -15,6 +15,9 @@ use super::report::Replica;
 use super::shop::{Shop, ShopHandle};
 use super::{Asked, DemoOptions, REPLICAS, Running};
 
+/// How long the store may take to be put away once everything else has ended.
+const PUT_AWAY: Duration = Duration::from_secs(1);
+
 /// How long the gateway may take to stop.
 const STOP: Duration = Duration::from_secs(5);
 /// Reports that one replica works on at a time, in the story.
@@ -55,7 +58,8 @@ impl Stage {
         Ok(Stage { running, replicas, handles, _shops: shops, _directory: directory })
     }
 
-    /// Stops the gateway, and clears up; at once, if somebody asks again.
+    /// Stops the gateway, and clears up; at once, if somebody asks again. The store is put away in any case: else it would
+    /// make its directory anew.
     pub(super) async fn clear(self, asked: &mut Asked) {
         tokio::select! {
             stopped = tokio::time::timeout(STOP, self.running.stop) => if stopped.is_err() {
@@ -63,6 +67,7 @@ impl Stage {
             },
             () = asked.again() => {}
         }
+        let _put_away = tokio::time::timeout(PUT_AWAY, self.running.put_away).await.is_ok();
     }
 }
 

@@ -28,7 +28,8 @@ async fn pipe(config: String, seen: Arc<Mutex<String>>) -> anyhow::Result<Runnin
     let journal = Arc::new(Journal::unkept(Clock::real(), Boot::new(&mut Entropy::from_seed(1))));
     let nothing = || Why::NotKept { oldest_unix_ms: None, sample_one_in: 1, slow_ms: 1_000 };
     let (why, traces) = (Box::new(move |_: &str| nothing()), Box::new(|_: usize, _: &str| Vec::new()));
-    Ok(Running { gateway, console: gateway, view: Box::new(GatewayView::default), journal, why, traces, stop })
+    let (put_away, view) = (Box::pin(std::future::ready(())), Box::new(GatewayView::default));
+    Ok(Running { gateway, console: gateway, view, journal, why, traces, stop, put_away })
 }
 
 #[tokio::test]
