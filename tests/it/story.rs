@@ -239,6 +239,19 @@ fn a_signal_ends_it_in_the_middle_and_nothing_is_left_behind() {
 }
 
 #[test]
+fn told_twice_it_ends_at_once_and_nothing_is_left_behind() {
+    let mut demo = Binary::start(&["demo"]).unwrap();
+    demo.wait_log("Ctrl-C ends it.", SOON).unwrap();
+    let store = store_of(&demo);
+    for _ in 0..2 {
+        demo.signal(Signal::Int).unwrap();
+    }
+    assert_eq!(demo.wait_exit(SOON).unwrap(), Some(0), "{}", demo.logs());
+    assert!(!demo.logs().contains("ERROR"), "{}", demo.logs());
+    assert!(!store.exists(), "{} is left behind", store.display());
+}
+
+#[test]
 fn a_chapter_that_does_not_go_as_it_should_is_said() {
     let mut story = Story::begin();
     // The story knows nothing of it.

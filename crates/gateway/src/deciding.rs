@@ -72,7 +72,9 @@ impl<'a> Serving<'a> {
     fn refused(&mut self, course: &Course<'_>, why: Why, now: Moment) {
         self.keep(Kept::Refused);
         let reason = why.words();
-        self.mark(now, Mark::NotAgain { reason, budget: Some(budget_left(course, now)) });
+        // Elsewhere it has no part in the decision, and looking at it costs a lock.
+        let budget = (why == Why::Budget).then(|| budget_left(course, now));
+        self.mark(now, Mark::NotAgain { reason, budget });
         course.state.tries.shard(self.core.index).refused[why as usize].inc();
     }
 

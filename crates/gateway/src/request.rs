@@ -71,7 +71,7 @@ pub(crate) async fn serve(core: &Rc<Core>, client: &mut Client, buf: &mut Buf, s
     client.requests += 1;
     scratch.out.clear();
     scratch.answer.clear();
-    scratch.story.clear();
+    scratch.story.begin(plan.edge.trace.on);
     let facts = Facts::read(core, &held, client.peer.ip(), buf.filled(), scratch);
     let Scratch { request, path, .. } = scratch;
     let view = View { buf: buf.filled(), head: request.head() };

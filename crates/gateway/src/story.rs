@@ -54,6 +54,8 @@ pub(crate) enum Mark {
 #[derive(Debug, Default)]
 pub(crate) struct Story {
     marks: Vec<(Moment, Mark)>,
+    /// Whether anything is put down.
+    on: bool,
     clipped: bool,
     /// Why it is worth keeping: bits of [`Kept`].
     kept: u16,
@@ -97,9 +99,10 @@ pub(crate) struct Told {
 }
 
 impl Story {
-    /// Begins another.
-    pub(crate) fn clear(&mut self) {
+    /// Begins another; nothing is put down of it unless it is `on`.
+    pub(crate) fn begin(&mut self, on: bool) {
         self.marks.clear();
+        self.on = on;
         (self.clipped, self.kept) = (false, 0);
         self.detail.clear();
     }
@@ -107,6 +110,9 @@ impl Story {
     /// Puts a step down.
     #[inline]
     pub(crate) fn mark(&mut self, at: Moment, mark: Mark) {
+        if !self.on {
+            return;
+        }
         if self.marks.len() < MARKS_MAX {
             self.marks.push((at, mark));
         } else {
@@ -396,6 +402,7 @@ mod tests {
     #[test]
     fn steps_are_in_the_order_of_time_and_a_long_story_says_so() {
         let (mut story, clock) = (Story::default(), Clock::manual(SystemTime::UNIX_EPOCH));
+        story.begin(true);
         let new = Mark::Try { number: 1, at: 3, tier: 0, chosen: "its turn", cause: "first", charged: false };
         story.mark(Moment::from_millis(6), new);
         story.mark(Moment::from_millis(9), Mark::Failed { number: 1, how: "reset" });

@@ -177,7 +177,7 @@ pub enum What {
     NotAgain {
         /// Why.
         reason: &'static str,
-        /// What the budget allowed in ten seconds, and what was spent.
+        /// What the budget allowed in ten seconds, and what was spent, if that is the reason.
         budget: Option<BudgetLeft>,
     },
     /// Nobody could be reached: it waited for somebody.
