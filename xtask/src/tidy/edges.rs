@@ -25,6 +25,7 @@ const OBSERVE: &str = "evenkeel-observe";
 const GATEWAY: &str = "evenkeel-gateway";
 const CONSOLE: &str = "evenkeel-console";
 const STORE: &str = "evenkeel-store";
+const POOL: &str = "evenkeel-pool";
 const TESTKIT: &str = "evenkeel-testkit";
 
 /// The planes know no database, and libraries name their errors.
@@ -40,11 +41,12 @@ const TABLE: &[Edges] = &[
     Edges { name: POLICY, uses: &[KERNEL], tests: &[], never: PURE },
     Edges { name: OBSERVE, uses: &[KERNEL], tests: &[TESTKIT], never: NO_STORE },
     Edges { name: GATEWAY, uses: &[KERNEL, POLICY], tests: &[TESTKIT], never: NO_STORE },
+    Edges { name: POOL, uses: &[KERNEL, POLICY], tests: &[TESTKIT], never: NO_STORE },
     Edges { name: CONSOLE, uses: &[KERNEL], tests: &[TESTKIT], never: NO_STORE },
     Edges { name: STORE, uses: &[KERNEL], tests: &[TESTKIT], never: &["anyhow", "tokio", "tokio-postgres"] },
     Edges {
         name: EVENKEEL,
-        uses: &[KERNEL, POLICY, OBSERVE, GATEWAY, CONSOLE, STORE],
+        uses: &[KERNEL, POLICY, OBSERVE, GATEWAY, CONSOLE, STORE, POOL],
         tests: &[TESTKIT],
         never: NO_DRIVER,
     },
@@ -53,7 +55,7 @@ const TABLE: &[Edges] = &[
     Edges {
         name: "evenkeel-it",
         uses: &[],
-        tests: &[EVENKEEL, KERNEL, POLICY, OBSERVE, GATEWAY, CONSOLE, STORE, TESTKIT],
+        tests: &[EVENKEEL, KERNEL, POLICY, OBSERVE, GATEWAY, CONSOLE, STORE, POOL, TESTKIT],
         never: &[],
     },
     Edges { name: "evenkeel-bench", uses: &[KERNEL], tests: &[], never: &[] },

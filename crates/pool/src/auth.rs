@@ -1,0 +1,1 @@
+//! SCRAM-SHA-256 from both ends, md5, verifiers.

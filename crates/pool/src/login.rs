@@ -1,0 +1,1 @@
+//! Logging in, sans I/O: a client here, and the pooler at a server.
