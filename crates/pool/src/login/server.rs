@@ -43,7 +43,7 @@ pub enum Channel {
     /// A Unix socket.
     Local,
     /// TLS, and the hash of the server's certificate, if there is one for its kind of signature: see
-    /// `tls::end_point_hash`.
+    /// [`crate::tls::end_point_hash`].
     Tls(Option<Vec<u8>>),
 }
 
