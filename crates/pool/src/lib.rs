@@ -13,4 +13,6 @@ pub mod view;
 pub mod auth;
 pub mod login;
 pub mod sql;
+pub mod tls;
+pub mod transport;
 pub mod wire;

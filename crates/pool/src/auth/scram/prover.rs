@@ -112,7 +112,7 @@ impl Prover {
         if !is_nonce(both) {
             return Err(ScramError::Malformed("a nonce that is empty or not printable"));
         }
-        if !both.strip_prefix(nonce.as_str()).is_some_and(|theirs| !theirs.is_empty()) {
+        if both.strip_prefix(nonce.as_str()).is_none_or(str::is_empty) {
             return Err(ScramError::Nonce);
         }
         let salt = decode(take(&mut rest, "s=", "no salt")?)
