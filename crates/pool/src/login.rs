@@ -5,8 +5,8 @@
 pub mod client;
 pub mod server;
 
-//pub use client::{ClientLogin, LoginError, vouched};
+pub use client::{ClientLogin, LoginError, vouched};
 pub use server::{ServerLogin, ServerLoginError, ServerSession, ServerStep};
 
-//#[cfg(test)]
-//mod tests;
+#[cfg(test)]
+mod tests;
