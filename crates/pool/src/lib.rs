@@ -7,12 +7,30 @@
 //! Absent on purpose: configuration files (the plan is given), any store, a database driver; promoting a standby, splitting
 //! reads from writes, sharding.
 
+mod backend;
+mod client;
+mod pairs;
+mod pools;
+mod relay;
+mod server;
+mod session;
+mod shared;
+mod statements;
+mod worker;
+
+pub mod aside;
+pub mod auth;
+pub mod cancel;
+pub mod cluster;
+pub mod connect;
+pub mod login;
 pub mod orders;
 pub mod plan;
-pub mod view;
-
-pub mod auth;
-pub mod login;
 pub mod sql;
 pub mod stats;
+pub mod tls;
+pub mod transport;
+pub mod view;
 pub mod wire;
+
+pub use pools::Pools;
