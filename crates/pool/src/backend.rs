@@ -7,7 +7,7 @@ use foldhash::fast::RandomState;
 use kernel::Moment;
 
 use crate::pairs::Pairs;
-use crate::session::Failure;
+use crate::session::{Failure, Resume};
 use crate::sql::Touches;
 use crate::statements::Statement;
 use crate::stats::StatementCells;
@@ -122,9 +122,15 @@ pub(crate) struct Chore {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ChoreKind {
     /// The client's settings are set.
-    Replay,
-    /// A transaction that had lost its connection begins anew.
-    Begin,
+    Replay {
+        /// What is in force then.
+        wanted: Arc<Pairs>,
+    },
+    /// A transaction that had lost its connection goes on.
+    Begin {
+        /// How.
+        resume: Resume,
+    },
     /// What the session has left behind is looked up.
     Ask {
         /// The settings whose values are asked for.
@@ -145,6 +151,8 @@ pub(crate) struct Turn {
     pub(crate) names: Vec<String>,
     /// Whether any setting may have been changed.
     pub(crate) all_names: bool,
+    /// Whether a setting was changed whose name cannot be seen.
+    pub(crate) is_unseen: bool,
     /// The client's messages, as long as the transaction can begin anew.
     pub(crate) replay: Vec<u8>,
     /// Whether `replay` has everything, and it may be sent a second time.
@@ -209,6 +217,7 @@ impl Turn {
         self.touches = Touches::default();
         self.names.clear();
         self.all_names = false;
+        self.is_unseen = false;
         self.replay.clear();
         if self.replay.capacity() > 4_096 {
             self.replay = Vec::new();

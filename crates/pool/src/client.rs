@@ -9,7 +9,7 @@ use crate::login::ClientLogin;
 use crate::plan::Listen;
 use crate::session::Session;
 use crate::shared::PoolShared;
-use crate::tls::Transport;
+use crate::transport::Transport;
 
 /// A client's connection. What an idle one takes is this struct and the kernel's socket.
 #[derive(Debug)]

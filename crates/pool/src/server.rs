@@ -6,8 +6,9 @@ use kernel::Moment;
 
 use crate::backend::Backend;
 use crate::connect::Address;
+use crate::plan::ServerPlan;
 use crate::shared::GroupShared;
-use crate::tls::Transport;
+use crate::transport::Transport;
 
 /// A connection to Postgres. It can move to another worker while nobody has it.
 #[derive(Debug)]
@@ -21,8 +22,8 @@ pub(crate) struct Server {
     pub(crate) shared: Arc<GroupShared>,
     /// Its group in the worker.
     pub(crate) group: usize,
-    /// Which of the pool's servers it leads to, by name, and as which of its primaries.
-    pub(crate) name: Arc<str>,
+    /// Which of the pool's servers it leads to, and as which of its primaries.
+    pub(crate) plan: Arc<ServerPlan>,
     pub(crate) epoch: u64,
     /// Where cancels go, and what they say.
     pub(crate) address: Address,

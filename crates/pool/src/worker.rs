@@ -91,6 +91,10 @@ pub(crate) struct Worker {
     generation: u32,
     ticket: u64,
     is_draining: bool,
+    /// Whether a listening socket may have more than was accepted.
+    unaccepted: bool,
+    /// Which part of the clients is looked at in this tick.
+    part: usize,
 }
 
 /// Who can go on: a place, and whose it was.
@@ -138,6 +142,8 @@ impl Worker {
             generation: 0,
             ticket: 0,
             is_draining: false,
+            unaccepted: false,
+            part: 0,
         };
         worker.listen(listeners)?;
         Ok(worker)
@@ -493,7 +499,7 @@ fn context<'a>(
 }
 
 /// Writes `bytes`, behind what is left of those before; what does not fit is kept.
-fn send(transport: &mut crate::tls::Transport, left: &mut Vec<u8>, bytes: &[u8]) -> io::Result<()> {
+fn send(transport: &mut crate::transport::Transport, left: &mut Vec<u8>, bytes: &[u8]) -> io::Result<()> {
     let mut at = 0;
     if left.is_empty() {
         while at < bytes.len() {
@@ -512,7 +518,7 @@ fn send(transport: &mut crate::tls::Transport, left: &mut Vec<u8>, bytes: &[u8])
 }
 
 /// Writes what is left; whether nothing is any more.
-fn flush(transport: &mut crate::tls::Transport, left: &mut Vec<u8>) -> io::Result<bool> {
+fn flush(transport: &mut crate::transport::Transport, left: &mut Vec<u8>) -> io::Result<bool> {
     let mut at = 0;
     while at < left.len() {
         match transport.write(&left[at..]) {

@@ -261,9 +261,8 @@ impl Relay<'_, '_> {
         }
         if scan.touches.any(settings() | Touches::DISCARD) {
             let changed = sql::settings(text);
-            if changed.all || changed.unknown {
-                turn.all_names = true;
-            }
+            turn.all_names |= changed.all;
+            turn.is_unseen |= changed.unknown;
             turn.names.extend(changed.names);
             turn.names.sort_unstable();
             turn.names.dedup();

@@ -6,18 +6,20 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use kernel::Moment;
+use mio::Interest;
+use mio::event::Source as _;
 
 use super::{SERVER, Worker, token};
 use crate::backend::Backend;
 use crate::client::State;
-use crate::connect::{OpenError, Opened};
+use crate::connect::{OpenError, OpenSocket, Opened};
 use crate::pairs::Pairs;
 use crate::plan::GroupRule;
 use crate::server::Server;
 use crate::session::Failure;
 use crate::shared::{GroupShared, Mail, PoolShared, give_one, take_one};
 use crate::stats::{Failure as Counted, StatementTable};
-use crate::tls::Transport;
+use crate::transport::{Socket, Transport};
 
 /// Connections of one group that are opened at the same time by one worker.
 const OPENING: u32 = 8;
@@ -220,6 +222,25 @@ impl Worker {
         }
     }
 
+    /// Opens one connection, if there may be one more.
+    pub(super) fn open_one(&mut self, group: usize) {
+        let shared = self.groups[group].shared.clone();
+        let pool = shared.pool.clone();
+        let most = pool.plan.load().max_connections;
+        if self.now < self.groups[group].not_before || !self.may_begin(&pool) {
+            return;
+        }
+        if take_one(&shared.open, self.groups[group].rule.size) {
+            match take_one(&pool.open, most) {
+                true => {
+                    self.groups[group].opening += 1;
+                    self.open(shared);
+                }
+                false => give_one(&shared.open),
+            }
+        }
+    }
+
     /// Opens a connection; the outcome comes by mail.
     fn open(&self, shared: Arc<GroupShared>) {
         let (commons, index) = (self.commons.clone(), self.index);
@@ -278,10 +299,10 @@ impl Worker {
         self.groups[group].opening = self.groups[group].opening.saturating_sub(1);
         match outcome {
             Ok(opened) => {
-                let (opened, server, epoch) = *opened;
+                let (opened, _place, epoch) = *opened;
                 self.groups[group].failed = 0;
                 self.groups[group].trouble = None;
-                match self.adopt(shared, group, opened, server, epoch) {
+                match self.adopt(shared, group, opened, epoch) {
                     Ok(at) => self.put_free(at),
                     Err(error) => {
                         give_one(&shared.open);
@@ -326,7 +347,6 @@ impl Worker {
         shared: &Arc<GroupShared>,
         group: usize,
         opened: Opened,
-        server: usize,
         epoch: u64,
     ) -> std::io::Result<usize> {
         let mut reported = Pairs::default();
@@ -337,8 +357,15 @@ impl Worker {
         let plan = shared.pool.plan.load();
         let life = plan.lifetime.map(|life| life.mul_f64(1.0 - 0.1 * self.entropy.unit()));
         self.generation = self.generation.wrapping_add(1) & 0x3fff_ffff;
-        let name = plan.servers.get(server).map_or_else(|| Arc::from("?"), |s| Arc::from(s.name.as_str()));
-        let (transport, address, session, rest) = Transport::from_opened(opened);
+        let Opened { socket, tls, session, rest, server, address } = opened;
+        let socket = match socket {
+            OpenSocket::Tcp(socket) => Socket::from_tcp(socket)?,
+            OpenSocket::Unix(socket) => Socket::from_unix(socket)?,
+        };
+        let transport = match tls {
+            Some(connection) => Transport::client_tls(socket, *connection)?,
+            None => Transport::Plain(socket),
+        };
         let entry = self.servers.vacant_entry();
         let at = entry.key();
         let mut new = Server {
@@ -348,7 +375,7 @@ impl Worker {
             backend: Backend::new(reported.clone(), self.nothing.clone()),
             shared: shared.clone(),
             group,
-            name,
+            plan: Arc::new(server),
             epoch,
             address,
             pid: session.pid,
@@ -365,7 +392,8 @@ impl Worker {
             cancels: 0,
             was_cancelled: false,
         };
-        new.transport.register(self.poll.registry(), token(SERVER, at, self.generation))?;
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        self.poll.registry().register(&mut new.transport, token(SERVER, at, self.generation), interest)?;
         entry.insert(new);
         shared.cells.shard(self.index).opened.inc();
         self.groups[group].welcome = Some(reported);
@@ -452,7 +480,9 @@ impl Worker {
         server.backend.reported = self.interner.intern(Pairs::clone(&server.backend.reported));
         let entry = self.servers.vacant_entry();
         let at = entry.key();
-        if let Err(error) = server.transport.register(self.poll.registry(), token(SERVER, at, self.generation)) {
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        let registry = self.poll.registry();
+        if let Err(error) = registry.register(&mut server.transport, token(SERVER, at, self.generation), interest) {
             tracing::error!(%error, "a connection could not be watched");
             give_one(&shared.open);
             give_one(&shared.pool.open);
