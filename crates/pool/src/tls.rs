@@ -10,6 +10,7 @@
 //! Absent on purpose: revocation lists, TLS below 1.2, certificates of our own towards servers.
 
 mod certificate;
+mod explain;
 mod stream;
 pub mod verify;
 
@@ -22,6 +23,7 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{CertificateError, ClientConfig, RootCertStore, ServerConfig};
 
 pub use certificate::{common_name, end_point_hash};
+pub use explain::explain;
 pub use stream::TlsStream;
 
 use crate::plan::{ClientTlsPlan, ServerTlsMode, ServerTlsPlan};

@@ -218,3 +218,69 @@ fn whom_something_else_vouches_for_needs_no_message() {
     assert_eq!(certificate.to_string(), "certificate authentication failed for user \"ada\"");
     assert!(certificate.reason().contains("bob"));
 }
+
+proptest::proptest! {
+    #[test]
+    fn any_message_at_any_time_is_answered_or_refused(
+        kind in 0..3_usize,
+        rounds in 0..3_usize,
+        tag in proptest::sample::select(vec![b'R', b'S', b'K', b'Z', b'E', b'N', b'v', b'T']),
+        step in 0..14_u8,
+        rest in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..100),
+    ) {
+        let verifier = [scram("s"), md5_of("s", "ada"), Verifier::None][kind].clone();
+        let mut to_client = Vec::new();
+        let mut checking = ClientLogin::begin("ada", Some(&verifier), Some(&HASH), &mut to_client).unwrap();
+        let mut proving = ServerLogin::begin(password("s"), "ada", Channel::Tls(Some(HASH.to_vec())));
+        for _ in 0..rounds {
+            let mut to_server = Vec::new();
+            for (tag, body) in messages(&std::mem::take(&mut to_client)) {
+                proving.message(tag, &body, &mut to_server).unwrap();
+            }
+            for (_, body) in messages(&to_server) {
+                drop(checking.message(&body, &mut to_client));
+            }
+        }
+        let mut body = if tag == b'R' { vec![0, 0, 0, step] } else { Vec::new() };
+        body.extend_from_slice(&rest);
+        let result = proving.message(tag, &body, &mut Vec::new());
+        proptest::prop_assert!(!matches!(result, Ok(ServerStep::Ready(_))) || rounds > 0);
+        let result = checking.message(&rest, &mut Vec::new());
+        proptest::prop_assert!(!matches!(result, Ok(Some(_))));
+    }
+
+    #[test]
+    fn no_byte_of_an_exchange_can_be_changed(which in 1..4_usize, position in 0..200_usize, flip in 1..=255_u8) {
+        // 1: the client's first message, 2: the server's, 3: the client's last.
+        let mut to_client = Vec::new();
+        let mut checking = ClientLogin::begin("ada", Some(&scram("s")), Some(&HASH), &mut to_client).unwrap();
+        let mut proving = ServerLogin::begin(password("s"), "ada", Channel::Tls(Some(HASH.to_vec())));
+        let mut is_changed = false;
+        for round in 1..5 {
+            let mut to_server = Vec::new();
+            let mut body = messages(&std::mem::take(&mut to_client)).remove(0).1;
+            if which == 2 && round == 2 && position < body.len() {
+                body[position] ^= flip;
+                is_changed = true;
+            }
+            if proving.message(tag::AUTHENTICATION, &body, &mut to_server).is_err() {
+                break;
+            }
+            let mut body = messages(&to_server).remove(0).1;
+            let is_meant = (which, round) == (1, 1) || (which, round) == (3, 2);
+            if let Some(byte) = body.get_mut(position).filter(|_| is_meant) {
+                *byte ^= flip;
+                is_changed = true;
+            }
+            match checking.message(&body, &mut to_client) {
+                Ok(None) => {}
+                Ok(Some(_)) => {
+                    proptest::prop_assert!(!is_changed, "a changed exchange succeeded");
+                    return Ok(());
+                }
+                Err(_) => break,
+            }
+        }
+        proptest::prop_assert!(is_changed, "an exchange that nobody changed failed");
+    }
+}

@@ -36,7 +36,7 @@ const PSS: &str = "\
 fn takes(mode: ServerTlsMode, ca: &[&[u8]], pair: &Pair, host: &str) -> Result<(), String> {
     let plan = server_plan(mode, ca.iter().map(|der| der.to_vec()).collect());
     let (mut client, mut server) = ends(&client_plan(pair, vec![]), &plan, host);
-    shake(&mut client, &mut server).map_err(|error| error.to_string())
+    shake(&mut client, &mut server).map_err(|error| explain(&error))
 }
 
 #[test]
@@ -50,10 +50,12 @@ fn modes_look_at_what_libpqs_look_at() {
         assert_eq!(takes(mode, wrong, &pair, "elsewhere"), Ok(()));
     }
     assert_eq!(takes(ServerTlsMode::VerifyCa, ca, &pair, "elsewhere"), Ok(()));
-    assert!(takes(ServerTlsMode::VerifyCa, wrong, &pair, "db.internal").unwrap_err().contains("UnknownIssuer"));
+    assert!(takes(ServerTlsMode::VerifyCa, wrong, &pair, "db.internal").unwrap_err().contains("a known authority"));
     let namesake = Authority::new("one");
     assert!(
-        takes(ServerTlsMode::VerifyCa, &[&namesake.certificate], &pair, "db").unwrap_err().contains("BadSignature")
+        takes(ServerTlsMode::VerifyCa, &[&namesake.certificate], &pair, "db")
+            .unwrap_err()
+            .contains("the authority that it names")
     );
     for host in ["db.internal", "DB.internal", "10.0.0.1"] {
         assert_eq!(takes(ServerTlsMode::VerifyFull, ca, &pair, host), Ok(()), "{host}");
@@ -79,7 +81,9 @@ fn a_certificate_that_is_listed_itself_is_taken_while_it_is_valid() {
     assert!(takes(ServerTlsMode::VerifyCa, &[&other.certificate], &pair, "db.internal").is_err());
     made.not_after = date_time_ymd(2020, 1, 1);
     let past = self_signed(&made, &PKCS_ECDSA_P256_SHA256);
-    assert!(takes(ServerTlsMode::VerifyCa, &[&past.certificate], &past, "db.internal").unwrap_err().contains("xpired"));
+    assert!(
+        takes(ServerTlsMode::VerifyCa, &[&past.certificate], &past, "db.internal").unwrap_err().contains("has expired")
+    );
 }
 
 #[test]
@@ -88,7 +92,9 @@ fn an_expired_certificate_of_an_authority_is_refused_and_not_looked_at_where_not
     let mut made = parameters("db", &["db"]);
     made.not_after = date_time_ymd(2020, 1, 1);
     let pair = authority.sign(&made);
-    assert!(takes(ServerTlsMode::VerifyCa, &[&authority.certificate], &pair, "db").unwrap_err().contains("xpired"));
+    assert!(
+        takes(ServerTlsMode::VerifyCa, &[&authority.certificate], &pair, "db").unwrap_err().contains("has expired")
+    );
     assert_eq!(takes(ServerTlsMode::Require, &[], &pair, "db"), Ok(()));
 }
 
@@ -212,4 +218,22 @@ fn a_certificate_of_version_1_will_do_where_it_is_not_looked_at_or_listed() {
     assert_eq!(takes(ServerTlsMode::VerifyCa, &[&pair.certificate], &pair, "elsewhere"), Ok(()));
     let other = Authority::new("other");
     assert!(takes(ServerTlsMode::VerifyCa, &[&other.certificate], &pair, "elsewhere").is_err());
+}
+
+#[test]
+fn errors_are_told_so_that_somebody_can_put_them_right() {
+    let own = self_signed(&parameters("server", &[]), &PKCS_ECDSA_P256_SHA256);
+    let plan = server_plan(ServerTlsMode::VerifyCa, vec![Authority::new("one").certificate]);
+    let (mut client, mut server) = ends(&client_plan(&own, vec![]), &plan, "server");
+    shake(&mut client, &mut server).unwrap_err();
+    let told = server.read(&mut [0; 8]).unwrap_err();
+    assert_eq!(explain(&told), "the other side does not accept our certificate (UnknownCA)");
+    let (config, _) = accept_config(&client_plan(&own, vec![])).unwrap();
+    let http = TlsStream::new(
+        rustls::ServerConnection::new(config).unwrap(),
+        super::testing::wires().0,
+        b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+    );
+    assert_eq!(explain(&http.unwrap_err()), "what the other side sends is not TLS");
+    assert_eq!(explain(&std::io::Error::other("reset")), "reset");
 }
