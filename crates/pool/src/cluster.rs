@@ -327,8 +327,7 @@ impl Cluster {
         let reach = Reach::new(plan, Some(&old))?;
         let (before, rule) = (reach.places_in(&old), reach.rule());
         let mut state = shared.lock();
-        state.notes =
-            before.iter().map(|b| b.and_then(|b| state.notes.get(b).cloned()).unwrap_or_default()).collect();
+        state.notes = before.iter().map(|b| b.and_then(|b| state.notes.get(b).cloned()).unwrap_or_default()).collect();
         shared.reach.store(Arc::new(reach));
         let changes = state.primary.reload(rule, &before, shared.clock.now());
         // Names in these changes may be of the plan before: a server that left has none in the new one.

@@ -10,9 +10,14 @@
 pub mod plan;
 pub mod view;
 
+pub mod aside;
 pub mod auth;
+pub mod cancel;
+pub mod cluster;
+pub mod connect;
 pub mod login;
 pub mod sql;
 pub mod tls;
 pub mod transport;
+pub mod verifiers;
 pub mod wire;
