@@ -12,6 +12,8 @@ use crate::workspace::Workspace;
 
 /// Where Debian puts servers; not in everybody's PATH.
 const SYSTEM: [&str; 2] = ["/usr/sbin", "/sbin"];
+/// Where Debian puts the versions of Postgres.
+const POSTGRES: &str = "/usr/lib/postgresql";
 
 /// A program by its name, if it is installed.
 pub(crate) fn find(name: &str) -> Option<PathBuf> {
@@ -34,6 +36,22 @@ pub(crate) fn debian(name: &str, package: &str) -> Result<PathBuf> {
     println!("`{name}` is not installed; installing the Debian package `{package}`");
     apt(&["install", "--yes", "--no-install-recommends", package]).context(remedy.clone())?;
     find(name).with_context(|| format!("the package was installed, yet there is no `{name}`; {remedy}"))
+}
+
+/// The folder of the newest Postgres's programs. Debian keeps them out of the PATH; its package makes a cluster of its own
+/// too, which is not started here and not used.
+pub(crate) fn postgres() -> Result<PathBuf> {
+    let newest = || {
+        let version = |folder: &Path| folder.file_name()?.to_str()?.parse::<u32>().ok();
+        let folders = std::fs::read_dir(POSTGRES).into_iter().flatten().flatten().map(|entry| entry.path());
+        let whole = folders.filter(|folder| folder.join("bin/initdb").is_file());
+        whole.filter_map(|folder| Some((version(&folder)?, folder))).max().map(|(_, folder)| folder.join("bin"))
+    };
+    if let Some(found) = newest().or_else(|| find("initdb")?.parent().map(Path::to_owned)) {
+        return Ok(found);
+    }
+    debian("pg_ctlcluster", "postgresql").context("a Postgres server is not installed")?;
+    newest().with_context(|| format!("the package `postgresql` brought no {POSTGRES}/VERSION/bin/initdb"))
 }
 
 fn apt(args: &[&str]) -> Result<()> {
