@@ -29,13 +29,23 @@ pub(crate) fn debian(name: &str, package: &str) -> Result<PathBuf> {
     if let Some(found) = find(name) {
         return Ok(found);
     }
-    let remedy = format!("install the Debian package `{package}`, or put `{name}` into the PATH");
+    installed(name, package, || find(name))
+}
+
+/// A file of a Debian package; installs the package if the file is missing and that is possible.
+pub(crate) fn debian_file(path: &str, package: &str) -> Result<PathBuf> {
+    let find = || Some(PathBuf::from(path)).filter(|path| path.exists());
+    find().map_or_else(|| installed(path, package, find), Ok)
+}
+
+fn installed(name: &str, package: &str, find_again: impl Fn() -> Option<PathBuf>) -> Result<PathBuf> {
+    let remedy = format!("install the Debian package `{package}`, or put `{name}` where it is looked for");
     if !rustix::process::getuid().is_root() || find("apt-get").is_none() {
         bail!("`{name}` is not installed; {remedy}");
     }
     println!("`{name}` is not installed; installing the Debian package `{package}`");
     apt(&["install", "--yes", "--no-install-recommends", package]).context(remedy.clone())?;
-    find(name).with_context(|| format!("the package was installed, yet there is no `{name}`; {remedy}"))
+    find_again().with_context(|| format!("the package was installed, yet there is no `{name}`; {remedy}"))
 }
 
 /// The folder of the newest Postgres's programs. Debian keeps them out of the PATH; its package makes a cluster of its own
@@ -47,11 +57,10 @@ pub(crate) fn postgres() -> Result<PathBuf> {
         let whole = folders.filter(|folder| folder.join("bin/initdb").is_file());
         whole.filter_map(|folder| Some((version(&folder)?, folder))).max().map(|(_, folder)| folder.join("bin"))
     };
-    if let Some(found) = newest().or_else(|| find("initdb")?.parent().map(Path::to_owned)) {
-        return Ok(found);
+    match newest().or_else(|| find("initdb")?.parent().map(Path::to_owned)) {
+        Some(found) => Ok(found),
+        None => installed("initdb", "postgresql", newest),
     }
-    debian("pg_ctlcluster", "postgresql").context("a Postgres server is not installed")?;
-    newest().with_context(|| format!("the package `postgresql` brought no {POSTGRES}/VERSION/bin/initdb"))
 }
 
 fn apt(args: &[&str]) -> Result<()> {
