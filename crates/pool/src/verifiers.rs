@@ -112,7 +112,8 @@ pub struct Verifiers {
     clock: Clock,
     file: HashMap<String, Arc<Verifier>>,
     remembered: Mutex<HashMap<String, Remembered>>,
-    session: tokio::sync::Mutex<Option<Aside>>,
+    /// With the epoch that it belongs to.
+    session: tokio::sync::Mutex<Option<(Aside, u64)>>,
 }
 
 #[derive(Clone)]
@@ -184,19 +185,20 @@ impl Verifiers {
     }
 
     /// Asks, at a session that is kept; a session that has ended meanwhile is replaced once.
-    async fn ask(&self, session: &mut Option<Aside>, user: &str) -> Result<Option<Arc<Verifier>>, LookupError> {
+    async fn ask(&self, session: &mut Option<(Aside, u64)>, user: &str) -> Result<Option<Arc<Verifier>>, LookupError> {
         let query = &self.cluster.plan().auth.query;
         for is_last in [false, true] {
             // Taken out: a future that is dropped here leaves none behind that is in the middle of an answer.
-            let kept = session.take().filter(Aside::is_usable);
+            let epoch = self.cluster.primary().epoch;
+            let kept = session.take().filter(|(aside, of)| aside.is_usable() && *of == epoch);
             let is_new = kept.is_none();
             let mut aside = match kept {
-                Some(aside) => aside,
+                Some((aside, _)) => aside,
                 None => self.cluster.aside(&SETTINGS).await?,
             };
             match tokio::time::timeout(ANSWER_MAX, aside.ask(query, &[user])).await {
                 Ok(Ok(rows)) => {
-                    *session = Some(aside);
+                    *session = Some((aside, epoch));
                     return read(&rows);
                 }
                 Ok(Err(error @ AsideError::Refused { .. })) => return Err(LookupError::Refused(error)),
