@@ -20,7 +20,8 @@
 //! chosen, also if nobody else is left. An operator's word ([`Primary::failover`]) sets this aside.
 //!
 //! **Conflicts.** Two that call themselves primary on one timeline cannot be told apart: the current one stays, and without
-//! a current one nobody is chosen, until one of them goes or an operator decides. A server of another cluster (by its
+//! a current one nobody is chosen, until one of them goes or an operator decides. Two names of one server (it started at
+//! the same microsecond) are no conflict. A server of another cluster (by its
 //! system identifier) is never followed, unless it stands where the last primary stood, or an operator says so.
 //!
 //! **Silence** is counted from the question, and not while this process itself stood still. Traffic from a server is a sign
@@ -259,9 +260,21 @@ impl Primary {
             (State::Down, _) => Seat::Unreachable,
             (State::Unknown, _) | (State::Up, None) => Seat::Unknown,
             (State::Up, Some(Role::Standby)) => Seat::Standby,
-            (State::Up, Some(Role::Primary)) if self.is_fenced(server) || self.is_stranger(server) => Seat::Fenced,
-            (State::Up, Some(Role::Primary)) => Seat::Primary,
+            (State::Up, Some(Role::Primary)) if self.is_followed(server) => Seat::Primary,
+            (State::Up, Some(Role::Primary)) => Seat::Fenced,
         }
+    }
+
+    /// Whether a server that calls itself primary is the one that is followed, or could be.
+    fn is_followed(&self, server: usize) -> bool {
+        let is_out = self.is_fenced(server) || self.is_stranger(server);
+        !is_out && self.current.is_none_or(|current| current == server || self.are_one(current, server))
+    }
+
+    /// Whether two are names of one server.
+    fn are_one(&self, one: usize, two: usize) -> bool {
+        let identity = |server| self.claim(server).and_then(|f| Some((f.system?, f.started?, f.timeline)));
+        identity(one).is_some_and(|it| identity(two) == Some(it))
     }
 
     /// Why there is no primary, if there is none.
@@ -275,7 +288,8 @@ impl Primary {
         let claimants: Vec<usize> = (0..self.servers.len()).filter(|s| self.claim(*s).is_some()).collect();
         let of = |seat: Seat| claimants.iter().copied().find(|server| self.seat(*server) == seat);
         let mut rivals = claimants.iter().copied().filter(|server| self.seat(*server) == Seat::Primary);
-        match (rivals.next(), rivals.next()) {
+        let first = rivals.next();
+        match (first, rivals.find(|other| first.is_some_and(|first| !self.are_one(first, *other)))) {
             (Some(one), Some(two)) => return Some(Trouble::Conflict(one, two)),
             (Some(_), None) => return Some(Trouble::Settling),
             _ => {}
@@ -377,8 +391,8 @@ impl Primary {
             self.history = Some(History { system: facts.system, timeline: latest });
             return;
         }
-        let (Some((to, facts)), other) = (best.next().copied(), best.next()) else { return };
-        if other.is_some() {
+        let Some((to, facts)) = best.next().copied() else { return };
+        if best.any(|(other, _)| !self.are_one(to, *other)) {
             return;
         }
         let is_later = self.history.is_some_and(|h| latest > h.timeline);
@@ -415,10 +429,11 @@ impl Primary {
 
     /// Whom a claim is in conflict with: the primary; without one, another that claims the same, of a lower number.
     fn rival(&self, server: usize, facts: Facts) -> Option<usize> {
-        self.current.or_else(|| {
+        let rival = self.current.or_else(|| {
             let same = |other: &usize| self.candidate(*other).is_some_and(|f| f.timeline == facts.timeline);
             (0..server).find(same).filter(|_| self.candidate(server).is_some())
-        })
+        });
+        rival.filter(|rival| !self.are_one(*rival, server))
     }
 
     fn suspect(&mut self, now: Moment, changes: &mut Vec<Change>) {

@@ -19,6 +19,9 @@ pub const ROWS_MAX: usize = 10_000;
 /// Bytes of one message of an answer, and of all rows together, at most.
 pub const BYTES_MAX: usize = 1 << 20;
 
+/// Settings that a server reports, at most; others are not kept.
+const PARAMETERS_MAX: usize = 256;
+
 /// The rows of an answer; `None` is NULL. What is not UTF-8 is replaced.
 pub type Rows = Vec<Vec<Option<String>>>;
 
@@ -201,9 +204,11 @@ impl Aside {
         self.buf.drain(..frame.len);
         if frame.tag == tag::PARAMETER_STATUS {
             let (name, value) = backend::parameter_status(&body)?;
-            match self.parameters.iter_mut().find(|(n, _)| n == name) {
-                Some((_, old)) => value.clone_into(old),
-                None if self.parameters.len() < 256 => self.parameters.push((name.to_owned(), value.to_owned())),
+            match self.parameters.iter().position(|(n, _)| n == name) {
+                Some(at) => value.clone_into(&mut self.parameters[at].1),
+                None if self.parameters.len() < PARAMETERS_MAX => {
+                    self.parameters.push((name.to_owned(), value.to_owned()));
+                }
                 None => {}
             }
         }

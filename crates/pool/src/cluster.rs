@@ -327,8 +327,7 @@ impl Cluster {
         let reach = Reach::new(plan, Some(&old))?;
         let (before, rule) = (reach.places_in(&old), reach.rule());
         let mut state = shared.lock();
-        state.notes =
-            before.iter().map(|b| b.and_then(|b| state.notes.get(b).cloned()).unwrap_or_default()).collect();
+        state.notes = before.iter().map(|b| b.and_then(|b| state.notes.get(b).cloned()).unwrap_or_default()).collect();
         shared.reach.store(Arc::new(reach));
         let changes = state.primary.reload(rule, &before, shared.clock.now());
         // Names in these changes may be of the plan before: a server that left has none in the new one.
@@ -443,18 +442,23 @@ impl Shared {
         let trouble = trouble.map(Arc::from);
         let standing =
             Standing { server: decided.server, epoch: decided.epoch, is_suspect: decided.is_suspect, trouble };
+        if let Some(door) = standing.server.filter(|_| before.server.is_none()).and_then(|s| reach.doors.get(s)) {
+            // Many may have waited for it: as after a failed attempt.
+            door.failed.store(self.clock.now().as_nanos(), Ordering::Relaxed);
+        }
+        let has_closed = before.is_open() && !standing.is_open();
         self.standing.store(Arc::new(standing));
         self.version.fetch_add(1, Ordering::Release);
         self.epoch.send_if_modified(|epoch| std::mem::replace(epoch, decided.epoch) != decided.epoch);
+        if has_closed {
+            self.wake_probes();
+        }
         true
     }
 
     /// What has to be done when the lock is free again.
     fn after(&self, is_changed: bool) {
         if is_changed {
-            if !self.standing.load().is_open() {
-                self.wake_probes();
-            }
             (self.changed)();
         }
     }
@@ -495,9 +499,7 @@ impl Shared {
         let view = |(server, (door, note)): (usize, (&Arc<Door>, &Note))| {
             let facts = state.primary.facts(server).filter(|_| note.answered.is_some());
             let role = match state.primary.seat(server) {
-                Seat::Primary if Some(server) == current => "primary",
-                // It calls itself primary, and another is followed, or nobody yet.
-                Seat::Primary if current.is_some() => "fenced",
+                Seat::Primary if current.is_some() => "primary",
                 Seat::Primary | Seat::Unknown => "unknown",
                 Seat::Standby => "standby",
                 Seat::Fenced => "fenced",

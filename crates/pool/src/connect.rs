@@ -281,15 +281,11 @@ async fn attempt(
     account: Account<'_>,
     timeout: Duration,
 ) -> Result<Live, OpenError> {
-    let addresses = resolve(&server.address).await.map_err(|source| OpenError::Resolve {
-        server: server.name.clone(),
-        source,
-    })?;
+    let addresses =
+        resolve(&server.address).await.map_err(|source| OpenError::Resolve { server: server.name.clone(), source })?;
     let part = timeout / u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
-    let (address, link) = connect(addresses, part).await.map_err(|source| OpenError::Connect {
-        server: server.name.clone(),
-        source,
-    })?;
+    let (address, link) =
+        connect(addresses, part).await.map_err(|source| OpenError::Connect { server: server.name.clone(), source })?;
     let link = link.secure(server, security).await?;
     log_in(server, link, address, account).await
 }

@@ -9,6 +9,7 @@
 
 mod backend;
 mod client;
+mod console;
 mod pairs;
 mod pools;
 mod relay;
@@ -18,10 +19,12 @@ mod shared;
 mod statements;
 mod worker;
 
+pub mod admin;
 pub mod aside;
 pub mod auth;
 pub mod cancel;
 pub mod cluster;
+pub mod collect;
 pub mod connect;
 pub mod login;
 pub mod orders;
@@ -30,6 +33,7 @@ pub mod sql;
 pub mod stats;
 pub mod tls;
 pub mod transport;
+pub mod verifiers;
 pub mod view;
 pub mod wire;
 

@@ -144,7 +144,8 @@ pub enum Seat {
     Primary,
     /// It follows one.
     Standby,
-    /// It calls itself primary on a timeline that has been left, or is of another cluster.
+    /// It calls itself primary and is not followed: its timeline has been left, or is that of the primary; or it is of
+    /// another cluster.
     Fenced,
     /// An operator took it out.
     Drained,

@@ -17,7 +17,7 @@ fn at(ms: u64) -> Moment {
 }
 
 fn primary(timeline: u32) -> Facts {
-    Facts { role: Role::Primary, timeline, lsn: Some(1), system: Some(SYSTEM), started: Some(1) }
+    Facts { role: Role::Primary, timeline, lsn: Some(1), system: Some(SYSTEM), started: None }
 }
 
 fn standby() -> Facts {
@@ -198,6 +198,17 @@ fn equal_timelines_keep_the_current_one_until_one_goes() {
     let changes = p.failover(Some(1), at(5));
     assert_eq!(changes[0], Change::Found { server: 1 });
     assert_eq!(p.seat(0), Seat::Fenced, "it was left by the order");
+}
+
+#[test]
+fn two_names_of_one_server_are_no_conflict() {
+    let facts = Facts { started: Some(5), ..primary(1) };
+    let mut p = Primary::new(RULE, 2, at(0));
+    p.answered(1, facts, at(1));
+    assert_eq!(p.answered(0, facts, at(2)), [Change::Found { server: 0 }]);
+    assert_eq!((p.seat(0), p.seat(1)), (Seat::Primary, Seat::Primary));
+    let changes = p.failed(0, Failure::Gone, at(3));
+    assert_eq!(changes, [Change::Lost { server: 0, why: Why::Gone }, Change::Found { server: 1 }]);
 }
 
 fn conflict_of(server: usize, with: usize) -> Change {

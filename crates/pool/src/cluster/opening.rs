@@ -117,3 +117,62 @@ async fn at_primary(server: &ServerPlan, live: Live) -> Result<Live, OpenError> 
 fn not_primary(server: &ServerPlan) -> OpenError {
     OpenError::NotPrimary { server: server.name.clone() }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::{SocketAddr, TcpListener};
+    use std::thread::JoinHandle;
+
+    use super::*;
+    use crate::plan::{ServerAddress, ServerTlsMode, ServerTlsPlan};
+    use crate::wire::backend;
+
+    /// A server before PostgreSQL 14, which does not report `in_hot_standby`; asked, it answers `in_recovery`.
+    fn old_server(in_recovery: &'static str) -> (SocketAddr, JoinHandle<String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let peer = std::thread::spawn(move || {
+            let (mut socket, _) = listener.accept().unwrap();
+            let mut asked = [0; 1024];
+            assert!(socket.read(&mut asked).unwrap() > 0);
+            let mut out = Vec::new();
+            backend::put_authentication_ok(&mut out);
+            backend::put_parameter_status(&mut out, "server_version", "13.0");
+            backend::put_ready(&mut out, b'I');
+            socket.write_all(&out).unwrap();
+            let count = socket.read(&mut asked).unwrap();
+            out.clear();
+            backend::put_row_description(&mut out, &[("pg_is_in_recovery", 16)]);
+            backend::put_data_row(&mut out, &[Some(in_recovery)]);
+            backend::put_command_complete(&mut out, "SELECT 1");
+            backend::put_ready(&mut out, b'I');
+            socket.write_all(&out).unwrap();
+            String::from_utf8_lossy(&asked[..count]).into_owned()
+        });
+        (address, peer)
+    }
+
+    #[test]
+    fn a_server_that_does_not_report_its_role_is_asked() {
+        let tls = ServerTlsPlan { mode: ServerTlsMode::Disable, direct: false, ca: Vec::new() };
+        let config = crate::tls::connect_config(&tls).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        for (in_recovery, is_primary) in [("f", true), ("t", false)] {
+            let (address, peer) = old_server(in_recovery);
+            let host = ServerAddress::Tcp { host: address.ip().to_string(), port: address.port() };
+            let server = ServerPlan { name: "old".into(), address: host };
+            let checked = runtime.block_on(async {
+                let security = connect::Security { plan: &tls, config: &config };
+                let account = Account { database: "d", user: "u", secret: Secret::None, settings: &[] };
+                let live = connect::session(&server, security, account, Duration::from_secs(20)).await.unwrap();
+                at_primary(&server, live).await
+            });
+            assert!(peer.join().unwrap().contains("pg_is_in_recovery()"));
+            match checked {
+                Ok(live) => assert!(is_primary && live.rest.is_empty() && !live.session.parameters.is_empty()),
+                Err(error) => assert!(!is_primary && matches!(error, OpenError::NotPrimary { .. }), "{error}"),
+            }
+        }
+    }
+}

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -109,12 +109,19 @@ impl Link {
     }
 
     /// Reads until a whole message stands at the beginning of `buf`; `None`: the other end has closed. Cancel safe.
-    pub(crate) async fn next(&mut self, buf: &mut Vec<u8>, most: usize) -> io::Result<Result<Option<Frame>, WireError>> {
+    pub(crate) async fn next(
+        &mut self,
+        buf: &mut Vec<u8>,
+        most: usize,
+    ) -> io::Result<Result<Option<Frame>, WireError>> {
         loop {
             match frame(buf) {
                 Err(error) => return Ok(Err(error)),
                 Ok(Some(frame)) if frame.len > most => {
-                    return Err(io::Error::new(io::ErrorKind::InvalidData, format!("a message of {} bytes", frame.len)));
+                    return Err(io::Error::new(
+                        io::ErrorKind::InvalidData,
+                        format!("a message of {} bytes", frame.len),
+                    ));
                 }
                 Ok(Some(frame)) if frame.len <= buf.len() => return Ok(Ok(Some(frame))),
                 Ok(_) => {}
@@ -160,8 +167,7 @@ fn server_name(server: &ServerPlan) -> io::Result<ServerName<'static>> {
     let ServerAddress::Tcp { host, .. } = &server.address else {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "TLS over a Unix socket"));
     };
-    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    ServerName::try_from(host.to_owned()).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))
+    crate::tls::server_name(host).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))
 }
 
 impl AsyncRead for Link {

@@ -32,10 +32,13 @@ const START: Duration = Duration::from_secs(60);
 const STOP: Duration = Duration::from_secs(30);
 /// How many ports are tried: only somebody who is no test of this user can have taken one that was free.
 const PORTS: u32 = 5;
-/// Ends what is left in the directory `$1` when standard input does.
+/// Ends what is left in the directory `$1` when standard input does; what was frozen goes on first, or it would not hear.
 const WATCH: &str = r#"read -r _
 file=$1/data/postmaster.pid
 if [ -f "$file" ] && read -r pid < "$file" && grep -q "$1" "/proc/$pid/cmdline" 2>/dev/null; then
+  for stat in /proc/[0-9]*/stat; do
+    read -r child _ _ parent _ < "$stat" && [ "$parent" = "$pid" ] && kill -CONT "$child"
+  done 2>/dev/null
   kill -CONT "$pid"; kill -QUIT "$pid"
   for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15; do kill -0 "$pid" 2>/dev/null || break; sleep 0.5; done
 fi
