@@ -25,6 +25,7 @@ mod shape;
 mod syntax;
 #[cfg(test)]
 mod tests;
+pub(crate) mod userlist;
 
 use std::io;
 use std::net::SocketAddr;
