@@ -14,4 +14,5 @@ pub mod view;
 pub mod auth;
 pub mod login;
 pub mod sql;
+pub mod stats;
 pub mod wire;

@@ -95,6 +95,8 @@ pub struct GroupView {
 pub struct Totals {
     /// Transactions that ended.
     pub transactions: u64,
+    /// Those of them that failed: they were rolled back for an error, or lost their connection.
+    pub failed: u64,
     /// Statements and executions that ended.
     pub queries: u64,
     /// Errors that Postgres sent.
