@@ -25,7 +25,6 @@ mod shape;
 mod syntax;
 #[cfg(test)]
 mod tests;
-pub(crate) mod userlist;
 
 use std::io;
 use std::net::SocketAddr;

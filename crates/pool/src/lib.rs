@@ -7,12 +7,13 @@
 //! Absent on purpose: configuration files (the plan is given), any store, a database driver; promoting a standby, splitting
 //! reads from writes, sharding.
 
-pub mod orders;
-pub mod plan;
-pub mod view;
-
 pub mod auth;
 pub mod login;
+pub mod orders;
+pub mod plan;
 pub mod sql;
 pub mod stats;
+pub mod tls;
+pub mod transport;
+pub mod view;
 pub mod wire;

@@ -17,7 +17,6 @@ use crate::config::context::Context;
 use crate::config::document::Path;
 use crate::config::model::pool::{Identifier, Pool, PoolMode, PoolRule, PoolServer, SslMode};
 use crate::config::model::{Name, pool as model};
-use crate::config::userlist;
 use crate::path;
 
 /// The largest file of certificates or of a key, in bytes: hundreds of certificates fit.
@@ -141,6 +140,7 @@ fn plan(context: &Context<'_>, name: &Name, pool: &Pool, files: &mut Vec<PathBuf
         direct: pool.server_tls.direct,
         ca: reader.optional(pool.server_tls.ca.as_deref(), &at.then("server_tls").then("ca")),
     };
+    try_tls(context, &at, tls.as_ref(), &server_tls);
     PoolPlan {
         name: name.to_string(),
         listen: pool.listen.0.iter().map(|listen| place(listen, pool)).collect(),
@@ -182,6 +182,22 @@ fn plan(context: &Context<'_>, name: &Name, pool: &Pool, files: &mut Vec<PathBuf
         stats_users: texts(&pool.stats_users),
         tls,
         server_tls,
+    }
+}
+
+/// Whether what was read makes a TLS configuration; each file by itself is right, and was complained about if not.
+fn try_tls(context: &Context<'_>, at: &Path, tls: Option<&ClientTlsPlan>, server: &ServerTlsPlan) {
+    let whole = tls.filter(|tls| !tls.certificates.is_empty() && !tls.key.is_empty());
+    if let Some(error) = whole.and_then(|tls| pool::tls::accept_config(tls).err()) {
+        let remedy = "name the certificate and the key that belongs to it";
+        context.say(&UNREADABLE_POOL_FILE, &at.then("tls"), format!("`tls` cannot be used: {error}"), remedy);
+    }
+    // Without `ca` it is whom the machine trusts that counts, on the machine that this runs on.
+    let error = if server.ca.is_empty() { None } else { pool::tls::connect_config(server).err() };
+    if let Some(error) = error {
+        let message = format!("`server_tls` cannot be used: {error}");
+        let remedy = "name the certificate of the authority that signs the server's";
+        context.say(&UNREADABLE_POOL_FILE, &at.then("server_tls").then("ca"), message, remedy);
     }
 }
 
@@ -278,7 +294,7 @@ impl Reader<'_, '_> {
             self.say(file, at, "is not UTF-8", "save it as UTF-8 text");
             return Vec::new();
         };
-        userlist::users(&text).unwrap_or_else(|error| {
+        pool::auth::users_file(&text).unwrap_or_else(|error| {
             let remedy = "write one user a line: `\"user\" \"verifier\"`, as `pg_authid` has it";
             self.say(file, at, &format!("is no list of users: {error}"), remedy);
             Vec::new()

@@ -7,7 +7,6 @@ use crate::config::compile::MAX_USERS;
 use crate::config::context::Context;
 use crate::config::document::Path;
 use crate::config::model::pool::{Pool, PoolListen, PoolMode, PoolRule, SslMode};
-use crate::config::userlist;
 use crate::path;
 
 pub(super) const LINTS: &[Lint] = &[
@@ -353,7 +352,8 @@ const WEAK_VERIFIERS: Lint = Lint {
         for (_, pool, at) in pools(context) {
             let Some(file) = &pool.auth_file else { continue };
             let bytes = (context.world.read)(&context.world.directory.join(file), MAX_USERS).unwrap_or_default();
-            let users = String::from_utf8(bytes).ok().and_then(|text| userlist::users(&text).ok()).unwrap_or_default();
+            let users =
+                String::from_utf8(bytes).ok().and_then(|text| pool::auth::users_file(&text).ok()).unwrap_or_default();
             let weak = users.iter().filter(|(_, verifier)| !verifier.starts_with("SCRAM-SHA-256$")).count();
             if weak > 0 {
                 let message =

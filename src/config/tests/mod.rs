@@ -41,6 +41,7 @@ fn file(path: &Path, most: usize) -> io::Result<Vec<u8>> {
         Some("wrong.txt") => b"\"shop\" \"x\"\nhunter2\n".to_vec(),
         Some("pool.pem") => include_bytes!("../../../examples/pool/server.pem").to_vec(),
         Some("pool.key") => include_bytes!("../../../examples/pool/server.key").to_vec(),
+        Some("other.key") => include_bytes!("other.key").to_vec(),
         Some("sorry.html") => b"<h1>sorry</h1>".to_vec(),
         Some("binary") => vec![0xff, 0xfe],
         Some("huge.html") => vec![b'x'; 100_000],

@@ -128,6 +128,24 @@ fn a_gateway_that_listens_still_needs_something_to_serve() {
 }
 
 #[test]
+fn files_that_do_not_hold_what_they_should_are_named() {
+    let message = |more: &str| {
+        let outcome = read(&pool(more));
+        assert_eq!(ids(&outcome), ["unreadable-pool-file"], "{more}\n{}", outcome.text());
+        outcome.findings[0].message.clone()
+    };
+    let tls =
+        |certificate: &str, key: &str| message(&format!("tls = {{ certificate = {certificate:?}, key = {key:?} }}\n"));
+    assert_eq!(tls("pool.key", "pool.key"), "the file `pool.key` holds a private key and no certificate");
+    assert_eq!(tls("pool.pem", "pool.pem"), "the file `pool.pem` holds no private key in PEM");
+    assert_eq!(tls("pool.pem", "none.key"), "the file `none.key` does not exist");
+    assert!(tls("pool.pem", "other.key").starts_with("`tls` cannot be used: certificate and key: "));
+    let wrong = message("auth_file = \"wrong.txt\"\n");
+    assert!(wrong.contains("line 2") && !wrong.contains("hunter2"), "{wrong}");
+    assert_eq!(read(&pool("tls = { certificate = \"pool.pem\", key = \"pool.key\" }\n")).text(), "");
+}
+
+#[test]
 fn what_is_wrong_with_pools() {
     assert_snapshot!(
         read(
