@@ -100,10 +100,13 @@ fn extent(outcome: &Outcome) -> String {
     let Some(compiled) = &outcome.compiled else { return String::new() };
     let endpoints = compiled.plan.services.iter().map(|s| s.endpoints.len()).sum();
     let parts = [
-        count(compiled.listeners.len(), "listener"),
-        count(compiled.plan.routes.len(), "route"),
-        count(compiled.plan.services.len(), "service"),
-        count(endpoints, "endpoint"),
+        (compiled.listeners.len(), "listener"),
+        (compiled.plan.routes.len(), "route"),
+        (compiled.plan.services.len(), "service"),
+        (endpoints, "endpoint"),
+        (compiled.pools.pools.len(), "pool"),
     ];
-    parts.join(", ")
+    // A file of pools alone has nothing of the gateway, and most files have no pool.
+    let parts = parts.into_iter().filter(|(n, _)| *n > 0);
+    parts.map(|(n, one)| count(n, one)).collect::<Vec<_>>().join(", ")
 }
