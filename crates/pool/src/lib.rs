@@ -7,6 +7,7 @@
 //! Absent on purpose: configuration files (the plan is given), any store, a database driver; promoting a standby, splitting
 //! reads from writes, sharding.
 
+pub mod admin;
 pub mod orders;
 pub mod plan;
 pub mod view;
