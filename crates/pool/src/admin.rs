@@ -180,13 +180,7 @@ impl AdminSession {
         }
     }
 
-    fn take(
-        &mut self,
-        tag: u8,
-        body: &[u8],
-        node: &dyn AdminNode,
-        out: &mut Vec<u8>,
-    ) -> Result<bool, WireError> {
+    fn take(&mut self, tag: u8, body: &[u8], node: &dyn AdminNode, out: &mut Vec<u8>) -> Result<bool, WireError> {
         match tag {
             tag::TERMINATE => return Ok(false),
             tag::SYNC => {

@@ -244,8 +244,9 @@ fn command(tokens: &[Token]) -> Result<Command, Refusal> {
                 .hint("PAUSE holds a pool back; `databases` in the configuration says which may be asked for."));
         }
         ["suspend"] | ["shutdown", ..] | ["wait_close", ..] => {
-            return Err(Refusal::new("0A000", format!("{} is not known here", words[0].to_ascii_uppercase()))
-                .hint("A signal stops the process, and `evenkeel up --take-over` replaces it, without losing clients."));
+            return Err(Refusal::new("0A000", format!("{} is not known here", words[0].to_ascii_uppercase())).hint(
+                "A signal stops the process, and `evenkeel up --take-over` replaces it, without losing clients.",
+            ));
         }
         _ => return Err(unknown(tokens)),
     })
@@ -281,16 +282,21 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_refused_with_a_hint() {
-        for text in ["SHOW", "SHOW BANANA", "DROP TABLE x", "PAUSE a b", "SHOW POOLS now", "SELECT 2", "=", "RELOAD x"] {
+        for text in ["SHOW", "SHOW BANANA", "DROP TABLE x", "PAUSE a b", "SHOW POOLS now", "SELECT 2", "=", "RELOAD x"]
+        {
             let refusal = read(text.as_bytes()).unwrap_err();
             assert_eq!(refusal.sqlstate, "42601", "{text}");
             assert_eq!(refusal.hint.as_deref(), Some("SHOW HELP lists what there is."), "{text}");
         }
         assert_eq!(read(b"SHOW BANANA").unwrap_err().message, "unknown command: SHOW BANANA");
         assert_eq!(read(b"alter user a password 'p'").unwrap_err().message, "unknown command: alter user a password …");
-        for (text, sqlstate) in
-            [("SHOW FDS", "0A000"), ("SUSPEND", "0A000"), ("DISABLE x", "0A000"), ("PAUSE \"x", "42601"), ("/* x", "42601")]
-        {
+        for (text, sqlstate) in [
+            ("SHOW FDS", "0A000"),
+            ("SUSPEND", "0A000"),
+            ("DISABLE x", "0A000"),
+            ("PAUSE \"x", "42601"),
+            ("/* x", "42601"),
+        ] {
             assert_eq!(read(text.as_bytes()).unwrap_err().sqlstate, sqlstate, "{text}");
         }
         assert_eq!(read(&[0xff]).unwrap_err().sqlstate, "22021");

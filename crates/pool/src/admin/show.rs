@@ -174,10 +174,9 @@ const STATEMENTS: [Column; 11] = [
 fn groups(pools: &[PoolView]) -> BTreeMap<(String, String), GroupView> {
     let mut all: BTreeMap<(String, String), GroupView> = BTreeMap::new();
     for group in pools.iter().flat_map(|pool| &pool.groups) {
-        let sum = all.entry((group.database.clone(), group.user.clone())).or_insert_with(|| GroupView {
-            mode: group.mode,
-            ..GroupView::default()
-        });
+        let sum = all
+            .entry((group.database.clone(), group.user.clone()))
+            .or_insert_with(|| GroupView { mode: group.mode, ..GroupView::default() });
         sum.clients_active += group.clients_active;
         sum.clients_waiting += group.clients_waiting;
         sum.clients_idle += group.clients_idle;
@@ -309,16 +308,7 @@ fn users(node: &dyn AdminNode) -> Vec<Vec<Value>> {
         *clients += group.clients_active + group.clients_waiting + group.clients_idle;
     }
     let row = |(user, (servers, clients)): (String, (u32, u32))| {
-        vec![
-            user.into(),
-            "".into(),
-            "".into(),
-            Value::Null,
-            0u32.into(),
-            servers.into(),
-            0u32.into(),
-            clients.into(),
-        ]
+        vec![user.into(), "".into(), "".into(), Value::Null, 0u32.into(), servers.into(), 0u32.into(), clients.into()]
     };
     all.into_iter().map(row).collect()
 }
