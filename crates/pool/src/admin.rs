@@ -459,4 +459,4 @@ fn put_done(done: &Done, out: &mut Vec<u8>) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

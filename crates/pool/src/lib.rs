@@ -8,6 +8,7 @@
 //! reads from writes, sharding.
 
 pub mod admin;
+pub mod collect;
 pub mod orders;
 pub mod plan;
 pub mod view;

@@ -14,7 +14,7 @@ use crate::wire::{self, frontend as put};
 
 /// A node that writes down what it is ordered.
 #[derive(Debug, Default)]
-pub(super) struct Node {
+pub(crate) struct Node {
     pub(super) pools: Mutex<Vec<PoolView>>,
     pub(super) ordered: Mutex<Vec<String>>,
     pub(super) is_broken: bool,
