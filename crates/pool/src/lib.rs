@@ -8,6 +8,7 @@
 //! reads from writes, sharding.
 
 <<<<<<< HEAD
+<<<<<<< HEAD
 mod backend;
 mod client;
 mod console;
