@@ -7,8 +7,6 @@
 //! Absent on purpose: configuration files (the plan is given), any store, a database driver; promoting a standby, splitting
 //! reads from writes, sharding.
 
-<<<<<<< HEAD
-<<<<<<< HEAD
 mod backend;
 mod client;
 mod console;
@@ -39,4 +37,5 @@ pub mod verifiers;
 pub mod view;
 pub mod wire;
 
-pub use pools::Pools;
+pub use console::Reload;
+pub use pools::{PoolSocket, Pools};

@@ -78,7 +78,7 @@ fn refusal(touches: Touches, context: &Context<'_>) -> Option<Failure> {
             Failure::new("0A000", format!("{what} outlives its transaction, which this pool refuses"))
                 .hint(format!("{instead}, or choose another `session_state` for this pool")),
         ),
-        _ if context.may_pin || !(touches.any(opaque()) || context.session_state == SessionState::Pin) => None,
+        _ if context.may_pin || !(touches.has_any(opaque()) || context.session_state == SessionState::Pin) => None,
         SessionState::Reset => None,
         SessionState::Track | SessionState::Pin => Some(
             Failure::new("53400", format!("{what} would keep its connection, and `max_pinned` clients keep one already"))

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use kernel::metrics::Sharded;
@@ -16,6 +16,7 @@ use crate::client::Client;
 use crate::cluster::Cluster;
 use crate::connect::{OpenError, Opened};
 use crate::plan::PoolPlan;
+use crate::pools::Inner;
 use crate::server::Server;
 use crate::session::Failure;
 use crate::statements::Statements;
@@ -37,8 +38,8 @@ pub(crate) struct Commons {
     pub(crate) pools: ArcSwap<Vec<Arc<PoolShared>>>,
     /// Numbers of connections.
     pub(crate) next_id: AtomicU64,
-    /// Bytes of messages that are waited for because they are needed whole.
-    pub(crate) waiting_bytes: AtomicU64,
+    /// Who answers the administrators' console.
+    pub(crate) console: OnceLock<Weak<Inner>>,
 }
 
 /// One pool.
@@ -47,7 +48,7 @@ pub(crate) struct PoolShared {
     pub(crate) name: String,
     pub(crate) plan: ArcSwap<PoolPlan>,
     pub(crate) cluster: Arc<Cluster>,
-    pub(crate) verifiers: Arc<Verifiers>,
+    pub(crate) verifiers: ArcSwap<Verifiers>,
     pub(crate) tls: ArcSwapOption<Accepting>,
     /// Server connections, those that are being opened too.
     pub(crate) open: AtomicU32,
@@ -66,7 +67,7 @@ pub(crate) struct PoolShared {
 pub(crate) struct Accepting {
     pub(crate) config: Arc<rustls::ServerConfig>,
     /// Of the certificate, for channel binding.
-    pub(crate) end_point: Vec<u8>,
+    pub(crate) end_point: Option<Vec<u8>>,
 }
 
 /// One (database, user) of a pool.
@@ -131,8 +132,8 @@ pub(crate) enum Mail {
     Clients { pool: Arc<PoolShared>, answer: oneshot::Sender<Vec<ClientView>> },
     /// What is open.
     Connections { pool: Arc<PoolShared>, answer: oneshot::Sender<Vec<ConnectionView>> },
-    /// No more clients: those that are there leave after their transactions.
-    Drain,
+    /// No more clients: those that are there leave after their transactions, or, if there is patience, as they like.
+    Drain { is_patient: bool },
     /// The end.
     End,
 }
@@ -140,6 +141,7 @@ pub(crate) enum Mail {
 /// Whom an order is about.
 #[derive(Debug, Clone)]
 pub(crate) enum Whom {
+    Everybody,
     Client(u64),
     User(String),
     Fingerprint(u64),
@@ -194,7 +196,7 @@ impl PoolShared {
             name: plan.name.clone(),
             plan: ArcSwap::new(plan),
             cluster,
-            verifiers,
+            verifiers: ArcSwap::new(verifiers),
             tls: ArcSwapOption::new(tls),
             open: AtomicU32::new(0),
             clients: AtomicU32::new(0),

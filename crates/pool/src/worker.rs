@@ -38,7 +38,7 @@ use kernel::{Entropy, Moment};
 use mio::{Events, Poll, Token};
 use slab::Slab;
 
-pub(crate) use accept::Listener;
+pub(crate) use accept::{Listener, Listening};
 
 use crate::backend::Backend;
 use crate::client::{Client, State};
@@ -450,7 +450,10 @@ impl Worker {
                 Mail::Cancel { pid, key } => self.cancel(pid, &key),
                 Mail::Cancelled { server } => self.cancelled(server),
                 Mail::Changed => self.changed(),
-                Mail::Evict { pool } => self.evict(&pool),
+                Mail::Evict { pool } => {
+                    // There need not be one.
+                    let _has_one = self.evict(&pool);
+                }
                 Mail::Kill { pool, whom, answer } => {
                     let killed = self.kill(&pool, &whom);
                     // Whoever asked may have left.
@@ -462,7 +465,7 @@ impl Worker {
                 Mail::Connections { pool, answer } => {
                     let _unread = answer.send(self.connection_views(&pool));
                 }
-                Mail::Drain => self.drain(),
+                Mail::Drain { is_patient } => self.drain(is_patient),
                 Mail::End => return false,
             }
             self.go_on();

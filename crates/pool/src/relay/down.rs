@@ -117,14 +117,14 @@ enum Verdict {
     Rewind,
 }
 
-struct Step<'s, 'b, 'a, 'c> {
+struct Step<'s, 'a, 'c> {
     session: Option<&'s mut Session>,
     backend: &'s mut Backend,
     below: &'s mut Below<'a, 'c>,
     outcome: &'s mut Down,
 }
 
-impl Step<'_, '_, '_, '_> {
+impl Step<'_, '_, '_> {
     fn message(&mut self, tag: u8, body: &[u8]) -> Result<Verdict, WireError> {
         match tag {
             tag::PARAMETER_STATUS => return self.reported(body),

@@ -220,10 +220,6 @@ impl Relay<'_, '_> {
         let is_whole = message.missing() == 0;
         let text = if is_whole { frontend::query_text(message.body())? } else { message.body() };
         let mut scan = sql::scan(text);
-        if !is_whole {
-            // What stands behind is not seen: everything is looked up afterwards.
-            scan.touches = scan.touches | super::opaque() | Touches::SET;
-        }
         // The server drops it, so that whoever binds it gets the error that is due.
         self.session.unnamed = None;
         self.backend.unnamed = None;
@@ -234,6 +230,10 @@ impl Relay<'_, '_> {
             frontend::put_query(self.out, &failing(&failure));
             self.session.dropping = message.missing();
             return Ok(());
+        }
+        if !is_whole {
+            // What stands behind is not seen.
+            scan.touches |= Touches::OPAQUE;
         }
         self.touched(&scan, text);
         self.backend.turn.only_begun = is_first && scan.kind == Kind::Begin && sql::is_plain_begin(text);
@@ -256,10 +256,10 @@ impl Relay<'_, '_> {
             return;
         }
         turn.touches = turn.touches | scan.touches;
-        if scan.touches.any(Touches::OPAQUE | Touches::COPY | Touches::END) {
+        if scan.touches.has_any(Touches::OPAQUE | Touches::COPY | Touches::END) {
             turn.can_replay = false;
         }
-        if scan.touches.any(settings() | Touches::DISCARD) {
+        if scan.touches.has_any(settings() | Touches::DISCARD) {
             let changed = sql::settings(text);
             turn.all_names |= changed.all;
             turn.is_unseen |= changed.unknown;

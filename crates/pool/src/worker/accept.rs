@@ -147,11 +147,14 @@ impl Worker {
         }
     }
 
-    /// No more clients: those that are there leave when they have nothing under way.
-    pub(super) fn drain(&mut self) {
-        self.is_draining = true;
+    /// No more clients: those that are there leave when they have nothing under way, or, if there is patience, as they like.
+    pub(super) fn drain(&mut self, is_patient: bool) {
         self.accept_all();
         self.stop_listening();
+        self.is_draining = !is_patient;
+        if is_patient {
+            return;
+        }
         let all: Vec<usize> = self.clients.iter().map(|(at, _)| at).collect();
         for at in all {
             if self.clients.contains(at) {

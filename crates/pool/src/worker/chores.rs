@@ -8,7 +8,7 @@ use crate::backend::{Chore, ChoreKind};
 use crate::client::State;
 use crate::pairs::Pairs;
 use crate::plan::SessionState;
-use crate::relay::{query, settings};
+use crate::relay::{opaque, query, settings};
 use crate::session::{Failure, Resume};
 use crate::sql::Touches;
 
@@ -85,9 +85,14 @@ impl Worker {
     /// Clears what a transaction has left behind.
     pub(super) fn clean(&mut self, server: usize) {
         let backend = &mut self.servers[server].backend;
-        let touches = backend.turn.touches;
+        let mut touches = backend.turn.touches;
+        if touches.has(Touches::OPAQUE) {
+            // What it did is not seen.
+            touches = touches | opaque() | settings();
+            touches = touches.without(Touches::LOAD);
+        }
         let mut text = String::new();
-        if touches.any(settings() | Touches::DISCARD) {
+        if touches.has_any(settings() | Touches::DISCARD) {
             text.push_str("RESET SESSION AUTHORIZATION; RESET ALL; ");
             backend.settings = self.nothing.clone();
         }
@@ -101,7 +106,7 @@ impl Worker {
                 text.push_str(cleared);
             }
         }
-        if touches.any(Touches::PREPARE | Touches::EXECUTE | Touches::DISCARD) || backend.is_stale {
+        if touches.has_any(Touches::PREPARE | Touches::EXECUTE | Touches::DISCARD) || backend.is_stale {
             text.push_str("DEALLOCATE ALL; ");
             backend.known.clear();
             backend.is_stale = false;
@@ -233,7 +238,7 @@ impl Worker {
         match state {
             SessionState::Pin => {
                 let was = self.clients[at].session.pinned.as_deref().is_some_and(|p| p.contains("SET"));
-                if touches.any(settings()) && !names.is_empty() || was && !touches.has(Touches::DISCARD) {
+                if touches.has_any(settings()) && !names.is_empty() || was && !touches.has(Touches::DISCARD) {
                     kept.push("SET");
                 }
             }

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use kernel::Moment;
 use mio::Interest;
-use mio::event::Source as _;
 
 use super::{SERVER, Worker, token};
 use crate::backend::Backend;
@@ -459,7 +458,7 @@ impl Worker {
     /// Gives a connection that nobody has to another worker.
     fn hand_over(&mut self, at: usize, by: usize) {
         let mut server = self.servers.remove(at);
-        if server.transport.deregister(self.poll.registry()).is_err() {
+        if self.poll.registry().deregister(&mut server.transport).is_err() {
             give_one(&server.shared.open);
             give_one(&server.shared.pool.open);
             return;
@@ -502,7 +501,7 @@ impl Worker {
         crate::wire::frontend::put_terminate(&mut goodbye);
         // It is closed in any case.
         let _unsaid = super::send(&mut server.transport, &mut server.out, &goodbye);
-        let _gone = server.transport.deregister(self.poll.registry());
+        let _gone = self.poll.registry().deregister(&mut server.transport);
         give_one(&server.shared.open);
         give_one(&server.shared.pool.open);
     }

@@ -310,13 +310,13 @@ impl Worker {
         }
         let touches = turn.touches;
         let is_pinned = self.clients[at].session.pinned.is_some();
-        let may_have_left = touches.any(opaque() | settings() | Touches::DISCARD | Touches::EXECUTE);
+        let may_have_left = touches.has_any(opaque() | settings() | Touches::DISCARD | Touches::EXECUTE | Touches::OPAQUE);
         if state == SessionState::Reset && may_have_left {
             self.unlink(at, server);
             self.clean(server);
             return;
         }
-        if state != SessionState::Reset && (may_have_left || is_pinned && touches.any(gives_up())) {
+        if state != SessionState::Reset && (may_have_left || is_pinned && touches.has_any(gives_up())) {
             self.ask(at, server);
             return;
         }

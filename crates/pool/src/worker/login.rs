@@ -106,7 +106,7 @@ impl Worker {
         self.login(at).has_asked = true;
         let mut client = self.clients.remove(at);
         // It is watched anew.
-        let _gone = client.transport.deregister(self.poll.registry());
+        let _gone = self.poll.registry().deregister(&mut client.transport);
         match client.transport.accept_tls(&accepting.config, early) {
             Ok(transport) => client.transport = transport,
             Err(error) => {
@@ -202,7 +202,7 @@ impl Worker {
         self.clients[at].state = State::Verifying;
         let token = token(CLIENT, at, self.clients[at].generation).0;
         let (commons, index, pool) = (self.commons.clone(), self.index, pool.clone());
-        if let Some(known) = pool.verifiers.known(&user) {
+        if let Some(known) = pool.verifiers.load().known(&user) {
             let found = Ok(known.map(|v| Verifier::clone(&v)));
             self.verified(token, found);
             return;
@@ -244,8 +244,7 @@ impl Worker {
                 return;
             }
         }
-        let channel = self.clients[at].transport.tls().and(self.accepting(at)).map(|a| a.end_point.clone());
-        let channel = channel.filter(|hash| !hash.is_empty());
+        let channel = self.clients[at].transport.tls().and(self.accepting(at)).and_then(|a| a.end_point.clone());
         let mut out = Vec::new();
         match ClientLogin::begin(&user, verifier.as_ref(), channel.as_deref(), &mut out) {
             Ok(exchange) => {
@@ -332,7 +331,7 @@ impl Worker {
             }
             Err(error) => {
                 if error.is_about_the_verifier() && let Some(pool) = self.pool_of(at) {
-                    pool.verifiers.doubt(&user);
+                    pool.verifiers.load().doubt(&user);
                 }
                 self.refuse(at, &error);
             }
@@ -357,7 +356,7 @@ impl Worker {
         match group.owner() {
             Some(owner) if owner != self.index => {
                 let mut client = self.clients.remove(at);
-                if client.transport.deregister(self.poll.registry()).is_err() {
+                if self.poll.registry().deregister(&mut client.transport).is_err() {
                     crate::shared::give_one(&pool.clients);
                     return;
                 }
@@ -365,6 +364,19 @@ impl Worker {
             }
             _ => self.arrive(at),
         }
+    }
+
+    /// A client wants the console: its socket goes to a thread of its own.
+    fn open_console(&mut self, at: usize, may_order: bool) {
+        let mut client = self.clients.remove(at);
+        let _gone = self.poll.registry().deregister(&mut client.transport);
+        let Some(pool) = client.pool.take() else { return };
+        crate::shared::give_one(&pool.clients);
+        let user = client.login.map(|login| login.user).unwrap_or_default();
+        let Some(inner) = self.commons.console.get() else { return };
+        let (transport, pending) = (client.transport, client.pending);
+        let start = crate::console::Start { transport, pending, may_order, pool: pool.name.clone(), user };
+        crate::console::open(start, inner);
     }
 
     /// A client is where its group is.
@@ -455,7 +467,7 @@ async fn look_up(pool: &Arc<PoolShared>, user: &str) -> Result<Option<Verifier>,
     let patience = pool.plan.load().queue_timeout;
     let asking = async {
         loop {
-            match pool.verifiers.lookup(user).await {
+            match pool.verifiers.load_full().lookup(user).await {
                 Ok(found) => return Ok(found.map(|v| Verifier::clone(&v))),
                 Err(error) if error.is_transient() => {
                     let trouble = error.to_string();

@@ -100,6 +100,7 @@ impl Worker {
         let is_it = |client: &Client| {
             client.pool.as_ref().is_some_and(|p| Arc::ptr_eq(p, pool))
                 && match whom {
+                    Whom::Everybody => true,
                     Whom::Client(id) => client.id == *id,
                     Whom::User(user) => self.groups.get(client.group).is_some_and(|g| g.shared.user == *user),
                     Whom::Fingerprint(fingerprint) => self.runs(client, *fingerprint),

@@ -162,7 +162,7 @@ impl Worker {
             self.groups[server.group].free.retain(|free| *free != at);
         }
         // The socket is closed with it.
-        let _gone = server.transport.deregister(self.poll.registry());
+        let _gone = self.poll.registry().deregister(&mut server.transport);
         give_one(&server.shared.open);
         give_one(&server.shared.pool.open);
         Some(server)
@@ -207,7 +207,7 @@ impl Worker {
     pub(super) fn drop_client(&mut self, at: usize) {
         let Some(mut client) = self.clients.try_remove(at) else { return };
         // The socket is closed with it.
-        let _gone = client.transport.deregister(self.poll.registry());
+        let _gone = self.poll.registry().deregister(&mut client.transport);
         client.transport.close();
         self.by_pid.remove(&client.key.pid);
         let is_counted = client.login.as_ref().is_none_or(|login| login.is_counted);
