@@ -7,7 +7,11 @@
 //! Absent on purpose: configuration files (the plan is given), any store, a database driver; promoting a standby, splitting
 //! reads from writes, sharding.
 
+pub mod aside;
 pub mod auth;
+pub mod cancel;
+pub mod cluster;
+pub mod connect;
 pub mod login;
 pub mod orders;
 pub mod plan;
@@ -15,5 +19,6 @@ pub mod sql;
 pub mod stats;
 pub mod tls;
 pub mod transport;
+pub mod verifiers;
 pub mod view;
 pub mod wire;

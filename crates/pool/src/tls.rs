@@ -141,5 +141,7 @@ fn authorities(ca: &[Vec<u8>]) -> Result<RootCertStore, TlsError> {
     Ok(roots)
 }
 
-//#[cfg(test)]
-//mod tests;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;

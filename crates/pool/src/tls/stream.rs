@@ -23,7 +23,7 @@ const MOST_WAITING: usize = 64 << 10;
 pub struct TlsStream<S> {
     connection: Connection,
     socket: S,
-    /// Decrypted bytes that nobody has read.
+    /// Decrypted bytes that nobody has read; behind an error, an upper bound.
     plaintext: usize,
     /// Whether the last read of the socket filled all the room it was given.
     may_have_more: bool,
@@ -82,7 +82,7 @@ impl<S: Read + Write> TlsStream<S> {
     pub fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let mut filled = 0;
         loop {
-            filled += self.take(&mut buf[filled..])?;
+            filled += self.take(&mut buf[filled..]);
             if filled == buf.len() {
                 return Ok(filled);
             }
@@ -112,17 +112,19 @@ impl<S: Read + Write> TlsStream<S> {
     }
 
     /// Takes plaintext that is there.
-    fn take(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+    fn take(&mut self, buf: &mut [u8]) -> usize {
         let mut taken = 0;
         while self.plaintext > 0 && taken < buf.len() {
-            let read = self.connection.reader().read(&mut buf[taken..])?;
-            if read == 0 {
-                break;
+            match self.connection.reader().read(&mut buf[taken..]) {
+                Ok(read) if read > 0 => {
+                    taken += read;
+                    self.plaintext -= read;
+                }
+                // There was less than assumed; how it ends is kept in `end`.
+                Ok(_) | Err(_) => self.plaintext = 0,
             }
-            taken += read;
-            self.plaintext = self.plaintext.saturating_sub(read);
         }
-        Ok(taken)
+        taken
     }
 
     /// Reads the socket once, and decrypts.
@@ -159,6 +161,8 @@ impl<S: Read + Write> TlsStream<S> {
             Err(error) => {
                 // The alert is a courtesy: the error is what counts.
                 drop(self.flush());
+                // Records before the broken one may have been decrypted; rustls does not say how much.
+                self.plaintext = usize::MAX;
                 Err(io::Error::new(io::ErrorKind::InvalidData, error))
             }
         }
@@ -259,3 +263,6 @@ impl<S> fmt::Debug for TlsStream<S> {
         f.debug_struct("TlsStream").field("plaintext", &self.plaintext).field("end", &self.end).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;
