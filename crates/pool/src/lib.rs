@@ -17,4 +17,5 @@ pub mod auth;
 pub mod login;
 pub mod sql;
 pub mod stats;
+pub mod tallies;
 pub mod wire;
