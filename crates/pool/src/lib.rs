@@ -7,16 +7,19 @@
 //! Absent on purpose: configuration files (the plan is given), any store, a database driver; promoting a standby, splitting
 //! reads from writes, sharding.
 
+pub mod admin;
 pub mod aside;
 pub mod auth;
 pub mod cancel;
 pub mod cluster;
+pub mod collect;
 pub mod connect;
 pub mod login;
 pub mod orders;
 pub mod plan;
 pub mod sql;
 pub mod stats;
+pub mod tallies;
 pub mod tls;
 pub mod transport;
 pub mod verifiers;

@@ -12,8 +12,10 @@
 //! Times are in microseconds. Nothing here reads a clock or waits.
 
 mod group;
+mod slow;
 mod spread;
 mod statements;
+pub mod story;
 
 pub use group::{Failure, GroupCells};
 pub use spread::{Spread, SpreadSum};

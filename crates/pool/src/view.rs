@@ -115,6 +115,14 @@ pub struct Totals {
     pub replays: u64,
     /// Times that a client was pinned.
     pub pins: u64,
+    /// Times that a client was given a connection.
+    pub assignments: u64,
+    /// Statements that clients prepared.
+    pub client_parses: u64,
+    /// Statements that were prepared on connections.
+    pub server_parses: u64,
+    /// Executions of prepared statements that were begun.
+    pub binds: u64,
     /// Waiting for a connection, of those that had to wait.
     #[serde(skip)]
     pub wait: LatencySum,

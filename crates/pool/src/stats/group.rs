@@ -31,6 +31,14 @@ pub struct GroupCells {
     pub replays: Cell64,
     /// Times that a client was pinned.
     pub pins: Cell64,
+    /// Times that a client was given a connection.
+    pub assignments: Cell64,
+    /// Statements that clients prepared: each Parse from a client.
+    pub client_parses: Cell64,
+    /// Statements that were prepared on connections: each Parse to Postgres.
+    pub server_parses: Cell64,
+    /// Executions of prepared statements that were begun: each Bind.
+    pub binds: Cell64,
     /// Waiting for a connection, of those that had to wait.
     pub wait: Latency,
     /// From the first byte of a statement to its end.
@@ -126,6 +134,10 @@ impl GroupCells {
         totals.opened += self.opened.get();
         totals.replays += self.replays.get();
         totals.pins += self.pins.get();
+        totals.assignments += self.assignments.get();
+        totals.client_parses += self.client_parses.get();
+        totals.server_parses += self.server_parses.get();
+        totals.binds += self.binds.get();
         self.wait.add_to(&mut totals.wait);
         self.query.add_to(&mut totals.query);
         self.transaction.add_to(&mut totals.transaction);
@@ -148,6 +160,10 @@ impl Totals {
         self.opened += other.opened;
         self.replays += other.replays;
         self.pins += other.pins;
+        self.assignments += other.assignments;
+        self.client_parses += other.client_parses;
+        self.server_parses += other.server_parses;
+        self.binds += other.binds;
         self.wait.merge(&other.wait);
         self.query.merge(&other.query);
         self.transaction.merge(&other.transaction);

@@ -15,6 +15,7 @@ use foldhash::fast::RandomState;
 use kernel::metrics::Cell64;
 
 use super::spread::{Spread, SpreadSum};
+use crate::sql::normalise;
 use crate::view::StatementView;
 
 /// Bytes of a statement's text that are kept.
@@ -178,7 +179,7 @@ impl StatementTable {
                 return self.others[group as usize].clone();
             }
         }
-        let cells = Arc::new(StatementCells::new(fingerprint, &shape(text)));
+        let cells = Arc::new(StatementCells::new(fingerprint, &normalise(text, TEXT_MAX)));
         let key = (group, fingerprint);
         self.shelf.lock().cells.insert(key, cells.clone());
         self.entries.insert(key, Entry { cells: cells.clone(), calls: 0 });
@@ -201,13 +202,6 @@ impl StatementTable {
             false
         });
     }
-}
-
-/// A text without literals, clipped.
-fn shape(text: &[u8]) -> String {
-    let mut shape = String::from_utf8_lossy(&text[..text.len().min(TEXT_MAX)]).into_owned();
-    shape.truncate(shape.floor_char_boundary(TEXT_MAX));
-    shape
 }
 
 /// What all workers of a pool counted, by database, user and fingerprint; those that took most time first.
