@@ -1,5 +1,7 @@
 //! `evenkeel check`: says what is wrong or unwise about a configuration, without starting anything.
 //!
+//! Where a pool asks Postgres for verifiers by the default query, the text says what Postgres needs for that.
+//!
 //! Exit codes: 0 if the file can be used (notes and warnings may be there), 1 if it cannot, or if `--deny` forbids what was
 //! found, 2 if the command itself failed. Findings go to standard output in the form that `--format` says; with
 //! `--effective` the configuration goes there, and findings to standard error.
@@ -76,7 +78,7 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
 
 fn rendered(outcome: &Outcome, format: Format) -> String {
     match format {
-        Format::Text => format!("{}{}\n", outcome.text(), verdict(outcome)),
+        Format::Text => format!("{}{}\n{}", outcome.text(), verdict(outcome), functions(outcome)),
         Format::Json => report::json::render(&outcome.findings),
         Format::Sarif => report::sarif::render(&outcome.findings, catalogue::rules(), env!("CARGO_PKG_VERSION")),
     }
@@ -92,6 +94,29 @@ fn verdict(outcome: &Outcome) -> String {
         (false, false) => format!("can be used: {summary}; `evenkeel explain ID` tells more"),
     };
     format!("{name} {ending}")
+}
+
+/// What Postgres needs so that the pools can ask it for verifiers, once for each user and database.
+fn functions(outcome: &Outcome) -> String {
+    let pools = outcome.compiled.iter().flat_map(|compiled| &compiled.pools.pools);
+    let mut needed: Vec<(&str, &str, Vec<&str>)> = Vec::new();
+    for pool in pools.filter(|pool| pool.auth.query == pool::verifiers::DEFAULT_QUERY) {
+        let (user, database) = (pool.auth.user.as_str(), pool.auth.database.as_str());
+        match needed.iter_mut().find(|(u, d, _)| (*u, *d) == (user, database)) {
+            Some((_, _, names)) => names.push(&pool.name),
+            None => needed.push((user, database, vec![&pool.name])),
+        }
+    }
+    let text = |(user, database, names): (&str, &str, Vec<&str>)| {
+        let (pools, ask) = if names.len() == 1 { ("pool", "asks") } else { ("pools", "ask") };
+        let names = names.join(", ");
+        let function = pool::verifiers::create_function(user);
+        format!(
+            "\nThe {pools} {names} {ask} Postgres for verifiers as {user}. A superuser runs this once, in the database \
+             {database}:\n\n{function}"
+        )
+    };
+    needed.into_iter().map(text).collect()
 }
 
 /// What the configuration amounts to.

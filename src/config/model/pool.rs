@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use super::pool_part::{Auth, PoolMode, PoolRule, PoolTls, ServerTls, SessionState, SslMode};
-pub use super::pool_text::{AUTH_QUERY, Identifier, PoolListen, PoolListens, PoolServer};
+pub use super::pool_text::{Identifier, PoolListen, PoolListens, PoolServer};
 
 /// A Postgres, with those that may take its place, and how clients share its connections.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

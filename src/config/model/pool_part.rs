@@ -32,10 +32,10 @@ pub struct Auth {
     pub database: Identifier,
     /// What is asked for a user: one parameter, the name; a row of name and verifier, or none.
     ///
-    /// Default: `select * from evenkeel.get_auth($1)`. Range: a query with `$1`. Reload: live.
+    /// Default: `SELECT usename, passwd FROM evenkeel.user_lookup($1)`. Range: a query with `$1`. Reload: live.
     ///
     /// Why: through a function the pooler reads verifiers without being a superuser; `evenkeel check` prints it.
-    #[serde(default = "AuthQuery::get_auth")]
+    #[serde(default = "AuthQuery::user_lookup")]
     pub query: AuthQuery,
     /// Whether a client shows who it is by a certificate: its common name is the user, and no password is asked for. Needs
     /// `client_ca` of `tls`.

@@ -18,9 +18,6 @@ const POSTGRES_PORT: u16 = 5432;
 /// The port of poolers: what a Unix socket is named by where no TCP address is listened on.
 pub(super) const POOLER_PORT: u16 = 6432;
 
-/// What is asked where nothing else is written: the function that `evenkeel check` prints.
-pub const AUTH_QUERY: &str = "select * from evenkeel.get_auth($1)";
-
 /// The longest path of a Unix socket, in bytes: `sun_path` holds 108 with the NUL at its end.
 const MAX_SOCKET_PATH: usize = 107;
 
@@ -124,7 +121,7 @@ impl Identifier {
 
 text!(
     /// A query for a verifier.
-    AuthQuery, "evenkeel-auth-query", "a query such as \"select * from evenkeel.get_auth($1)\"", |text| {
+    AuthQuery, "evenkeel-auth-query", "a query such as \"SELECT usename, passwd FROM evenkeel.user_lookup($1)\"", |text| {
         match text.contains("$1") && !text.contains("$2") && !text.contains('\0') {
             true => Ok(text.to_owned()),
             false => Err(format!(
@@ -137,8 +134,8 @@ text!(
 
 impl AuthQuery {
     /// The default.
-    pub(super) fn get_auth() -> AuthQuery {
-        AuthQuery(AUTH_QUERY.to_owned())
+    pub(super) fn user_lookup() -> AuthQuery {
+        AuthQuery(pool::verifiers::DEFAULT_QUERY.to_owned())
     }
 }
 

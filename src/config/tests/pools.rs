@@ -31,7 +31,7 @@ fn the_smallest_pool_works_as_it_stands_and_without_a_gateway() {
     assert_eq!((plan.auth.user.as_str(), plan.auth.password.as_str()), ("evenkeel", "of-the-pooler"));
     assert_eq!(
         (plan.auth.database.as_str(), plan.auth.query.as_str()),
-        ("postgres", "select * from evenkeel.get_auth($1)")
+        ("postgres", "SELECT usename, passwd FROM evenkeel.user_lookup($1)")
     );
     assert!(plan.auth.users.is_empty() && !plan.auth.methods.certificate && !plan.auth.methods.peer);
     assert_eq!((plan.mode, plan.session_state), (Mode::Transaction, SessionState::Track));
