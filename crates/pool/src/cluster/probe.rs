@@ -103,8 +103,8 @@ pub(super) struct Probe {
 struct End {
     failure: Failure,
     error: String,
-    /// Whether it had answered: then the next one is tried at once.
-    has_answered: bool,
+    /// How often it had answered.
+    answers: u32,
     is_final: bool,
 }
 
@@ -123,10 +123,11 @@ impl Probe {
     pub(super) async fn run(mut self) {
         loop {
             let end = self.session().await;
-            let at_once = end.has_answered;
-            self.missed = if at_once { 0 } else { self.missed.saturating_add(1) };
+            self.missed = if end.answers > 0 { 0 } else { self.missed.saturating_add(1) };
             self.shared.failed(self.generation, self.server, end.failure, end.error);
-            if at_once {
+            if end.answers > 1 {
+                // At once: until then the primary is suspect.
+            } else if end.answers == 1 {
                 tokio::time::sleep(PAUSE_MIN).await;
             } else if end.is_final {
                 tokio::time::sleep(PAUSE_DENIED).await;
@@ -146,14 +147,14 @@ impl Probe {
             Ok(aside) => aside,
             Err(error) => return End::of_open(&error),
         };
-        let mut has_answered = false;
+        let mut answers = 0_u32;
         let error = loop {
-            match tokio::time::timeout(ANSWER_MAX, self.ask(&mut aside, has_answered)).await {
+            match tokio::time::timeout(ANSWER_MAX, self.ask(&mut aside, answers > 0)).await {
                 Ok(Ok(answer)) => self.shared.answered(self.generation, self.server, answer),
                 Ok(Err(error)) => break Some(error),
                 Err(_late) => break None,
             }
-            has_answered = true;
+            answers = answers.saturating_add(1);
             self.missed = 0;
             let pause = self.pause();
             let listened = tokio::select! {
@@ -168,15 +169,15 @@ impl Probe {
         match error {
             Some(error @ AsideError::Refused { .. }) => {
                 // What must not be read is not asked for again; other refusals stay.
-                let end = End::denied(error.to_string(), has_answered, was_modest == self.is_modest);
+                let end = End::denied(error.to_string(), answers, was_modest == self.is_modest);
                 aside.close().await;
                 end
             }
-            Some(error) => End { failure: Failure::Broken, error: error.to_string(), has_answered, is_final: false },
+            Some(error) => End { failure: Failure::Broken, error: error.to_string(), answers, is_final: false },
             None => End {
                 failure: Failure::Unclear,
                 error: format!("no answer within {ANSWER_MAX:?}"),
-                has_answered,
+                answers,
                 is_final: false,
             },
         }
@@ -236,11 +237,11 @@ impl End {
             () if is_denial => Failure::Denied,
             () => Failure::Unclear,
         };
-        End { failure, error: error.to_string(), has_answered: false, is_final: !error.is_transient() }
+        End { failure, error: error.to_string(), answers: 0, is_final: !error.is_transient() }
     }
 
-    fn denied(error: String, has_answered: bool, is_final: bool) -> End {
-        End { failure: Failure::Denied, error, has_answered, is_final }
+    fn denied(error: String, answers: u32, is_final: bool) -> End {
+        End { failure: Failure::Denied, error, answers, is_final }
     }
 }
 
