@@ -1,5 +1,5 @@
 //! Exact counts over HTTP: `GET /v1/tallies`. Without a `scope` it lists what is counted; with one, the periods of a
-//! route, a service or an endpoint. A period says how much of it was covered by a process that counted: what was not
+//! route, a service, an endpoint or a pool. A period says how much of it was covered by a process that counted: what was not
 //! covered is not known, which is something else than nothing.
 //!
 //! | `step` | kept for | if `since` is left out |
@@ -31,6 +31,7 @@ enum Scope {
     Route,
     Service,
     Endpoint,
+    Pool,
 }
 
 /// `GET /v1/tallies`.
@@ -58,12 +59,13 @@ pub(crate) async fn read(State(shared): State<Shared>, RawQuery(query): RawQuery
 }
 
 fn subject(params: &Params) -> Result<Option<Subject>, Problem> {
-    let scopes = [("route", Scope::Route), ("service", Scope::Service), ("endpoint", Scope::Endpoint)];
+    let scopes =
+        [("route", Scope::Route), ("service", Scope::Service), ("endpoint", Scope::Endpoint), ("pool", Scope::Pool)];
     let scope = params.word("scope", &scopes)?;
     let (name, service) = (params.text("name")?, params.text("service")?);
     let Some(scope) = scope else {
         return match params.one("name")? {
-            Some(_) => Err(wrong("scope", "say of what the name is: route, service or endpoint")),
+            Some(_) => Err(wrong("scope", "say of what the name is: route, service, endpoint or pool")),
             None => Ok(None),
         };
     };
@@ -71,6 +73,7 @@ fn subject(params: &Params) -> Result<Option<Subject>, Problem> {
     match (scope, service) {
         (Scope::Route, None) => Ok(Some(Subject::Route { name })),
         (Scope::Service, None) => Ok(Some(Subject::Service { name })),
+        (Scope::Pool, None) => Ok(Some(Subject::Pool { name })),
         (Scope::Endpoint, Some(service)) => Ok(Some(Subject::Endpoint { service, name })),
         (Scope::Endpoint, None) => Err(wrong("service", "it is missing; an endpoint is one of a service")),
         (_, Some(_)) => Err(wrong("service", "it belongs to the scope endpoint; leave it out")),

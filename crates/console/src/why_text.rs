@@ -1,4 +1,4 @@
-//! The decision path of a request as text for a terminal: what `GET /why/ID` and `GET /v1/why/ID` answer to curl, and
+//! The decision path of a request, or of a transaction, as text for a terminal: what `GET /why/ID` and `GET /v1/why/ID` answer to curl, and
 //! what `evenkeel why` prints. Aligned columns, no colour, no control characters.
 
 use std::fmt::Write as _;
@@ -40,7 +40,7 @@ fn trace(out: &mut String, t: &RequestTrace, now_unix_ms: u64) {
     let _infallible = writeln!(out, "  {} ({})", when::machine(at_ms), when::ago(at_ms, now_unix_ms));
     let _infallible = writeln!(out, "  {}", why_words::about(t));
     let _infallible = writeln!(out, "  id {}\n", why_words::shown_id(&t.id));
-    let _infallible = writeln!(out, "{}", why_words::ended(&t.end));
+    let _infallible = writeln!(out, "{}", why_words::ended(t));
     let _infallible = writeln!(out, "{}\n", why_words::why_kept(&t.kept));
     let times: Vec<String> = t.steps.iter().map(|step| why_words::at(step.at_us)).collect();
     let took = why_words::at(t.end.took_us);

@@ -105,6 +105,43 @@ fn a_request_that_was_for_nobody() {
 }
 
 #[test]
+fn a_transaction_that_waited_and_failed() {
+    let statement = |text: &str, took_us: u64, rows: u64, error: Option<&str>| What::Statement {
+        text: text.into(),
+        took_us,
+        rows,
+        error: error.map(str::to_owned),
+    };
+    let began =
+        What::Began { pool: "main".into(), database: "shop".into(), user: "app".into(), application: "billing".into() };
+    let path = [
+        (0, began),
+        (812_000, What::Waited { reason: "all 20 connections were in use", after_us: 812_000 }),
+        (812_010, What::Assigned { server: "db1.example:5432".into(), process: 4_242 }),
+        (812_020, What::Replayed { settings: 1 }),
+        (812_030, What::Prepared { statements: 2 }),
+        (813_900, What::Moved { reason: "the connection was lost before anything was sent" }),
+        (820_000, What::Pinned { reason: "an advisory lock" }),
+        (1_420_000, statement("update stock set n = n - ? where id = $1", 600_000, 1, None)),
+        (1_431_000, statement("insert into orders values (?)\u{1b}[31m", 11_000, 0, Some("23505"))),
+    ];
+    let mut failed = request(
+        vec![Kept::Failed, Kept::Waited, Kept::Moved],
+        steps(path),
+        TraceEnd { took_us: 1_440_000, ..TraceEnd::default() },
+    );
+    (failed.id, failed.method) = ("tx-00c0ffee00c0ffee".into(), kernel::trace::TRANSACTION.into());
+    failed.target = "update stock set n = n - ? where id = $1".into();
+    (failed.host, failed.route, failed.service) = (String::new(), String::new(), String::new());
+    let mut slow = failed.clone();
+    slow.kept = vec![Kept::Slow];
+    slow.steps.truncate(1);
+    slow.end.whole = true;
+    let why = Why::Found(vec![failed, slow]);
+    insta::assert_snapshot!(render("tx-00c0ffee00c0ffee", &why, &[], NOW_MS));
+}
+
+#[test]
 fn a_request_of_which_nothing_is_kept() {
     let why = Why::NotKept { oldest_unix_ms: Some(NOW_MS - 7_200_000), sample_one_in: 1_000, slow_ms: 1_500 };
     let new = Why::NotKept { oldest_unix_ms: None, sample_one_in: 0, slow_ms: 0 };

@@ -1,6 +1,6 @@
-//! What was done with a request, in words: the same for the page, for `text/plain` and so for `evenkeel why`.
+//! What was done with a request, or a transaction, in words: the same for the page, for `text/plain` and so for `evenkeel why`.
 
-use kernel::trace::{BudgetLeft, Kept, RequestTrace, Step, TraceEnd, What, Why};
+use kernel::trace::{BudgetLeft, Kept, RequestTrace, Step, What, Why};
 use serde::Serialize;
 
 use crate::{when, words};
@@ -51,9 +51,22 @@ pub(crate) fn request(t: &RequestTrace) -> String {
     words::tame(&format!("{} {}", t.method, t.target))
 }
 
-/// `from 10.1.2.3 to shop.example, route orders, service shop, worker 1`.
+/// `from 10.1.2.3 to shop.example, route orders, service shop, worker 1`; of a transaction `from 10.1.2.3, application
+/// billing, pool main, database shop, user app, worker 1`.
 pub(crate) fn about(t: &RequestTrace) -> String {
     let mut parts = vec![format!("from {}", t.client)];
+    if let Some(Step { what: What::Began { pool, database, user, application }, .. }) = t.steps.first() {
+        if !application.is_empty() {
+            parts.push(format!("application {application}"));
+        }
+        parts.extend([
+            format!("pool {pool}"),
+            format!("database {database}"),
+            format!("user {user}"),
+            format!("worker {}", t.worker),
+        ]);
+        return words::tame(&parts.join(", "));
+    }
     if !t.host.is_empty() {
         parts.push(format!("for {}", t.host));
     }
@@ -76,8 +89,14 @@ pub(crate) fn why_kept(kept: &[Kept]) -> String {
 }
 
 /// What the client got, in one sentence.
-pub(crate) fn ended(end: &TraceEnd) -> String {
+pub(crate) fn ended(t: &RequestTrace) -> String {
+    let end = &t.end;
     let took = time(end.took_us);
+    if t.is_transaction() {
+        let how = if end.whole { "ended well" } else { "failed" };
+        let detail = if end.detail.is_empty() { String::new() } else { format!(": {}", words::tame(&end.detail)) };
+        return format!("The transaction {how} after {took}{detail}.");
+    }
     let mut text = match (end.status, end.whole) {
         (0, _) => format!("The client got no answer; it ended after {took}"),
         (status, true) => format!("The client got {status}, whole, {} bytes, after {took}", words::grouped(end.bytes)),
@@ -97,8 +116,9 @@ pub(crate) fn ended(end: &TraceEnd) -> String {
 }
 
 /// Whether the client got what it asked for.
-pub(crate) fn tone_of_end(end: &TraceEnd) -> Tone {
-    if end.whole && (100..500).contains(&end.status) { Tone::Good } else { Tone::Bad }
+pub(crate) fn tone_of_end(t: &RequestTrace) -> Tone {
+    let is_good = t.is_transaction() || (100..500).contains(&t.end.status);
+    if t.end.whole && is_good { Tone::Good } else { Tone::Bad }
 }
 
 fn budget(left: Option<BudgetLeft>) -> String {
@@ -150,6 +170,40 @@ pub(crate) fn step(step: &Step) -> StepWords {
         What::Released => plain(0, "somebody can be reached".to_owned()),
         What::Turned { error: "" } => plain(0, "the route answered it itself".to_owned()),
         What::Turned { error } => bad(0, format!("refused before it was for any service ({error})")),
+        _ => transaction(&step.what),
+    }
+}
+
+fn counted(n: u32, one: &str, many: &str) -> String {
+    if n == 1 { format!("1 {one} was") } else { format!("{} {many} were", words::grouped(n.into())) }
+}
+
+/// One step of a transaction.
+fn transaction(what: &What) -> StepWords {
+    let plain = |text: String| StepWords { number: 0, text: words::tame(&text), tone: Tone::Plain };
+    let bad = |text: String| StepWords { tone: Tone::Bad, ..plain(text) };
+    match what {
+        What::Waited { reason, after_us } => {
+            bad(format!("it had waited {} for a connection: {reason}", time(*after_us)))
+        }
+        What::Assigned { server, process } => plain(format!("on a connection to {server}, process {process} there")),
+        What::Replayed { settings } => plain(format!(
+            "{} made on the connection",
+            counted(*settings, "setting of its session", "settings of its session")
+        )),
+        What::Prepared { statements } => {
+            plain(format!("{} prepared on the connection", counted(*statements, "statement", "statements")))
+        }
+        What::Statement { text, took_us, rows, error } => {
+            let rows = if *rows == 1 { "1 row".to_owned() } else { format!("{} rows", words::grouped(*rows)) };
+            match error {
+                None => plain(format!("{}, {rows}: {text}", time(*took_us))),
+                Some(error) => bad(format!("failed with {error} after {}: {text}", time(*took_us))),
+            }
+        }
+        What::Moved { reason } => bad(format!("begun anew at another connection: {reason}")),
+        What::Pinned { reason } => plain(format!("its client keeps the connection from here on: {reason}")),
+        _ => plain("it began".to_owned()),
     }
 }
 

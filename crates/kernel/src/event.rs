@@ -563,6 +563,18 @@ events! {
         takes: u64,
     } "{service} may open {cap} connections, and {endpoint} takes {takes}"
 
+    /// An operator ordered something of a pool
+    PoolOrdered "pool.ordered" 1 Info mark once {
+        /// Of the pool
+        pool: String,
+        /// What
+        order: String,
+        /// Who
+        actor: String,
+        /// Why
+        reason: String,
+    } "pool {pool}: {order}, by {actor}: {reason}"
+
     /// An operator told a pool which server to follow.
     PoolFailedOver "pool.failed_over" 1 Warn mark once {
         /// The pool

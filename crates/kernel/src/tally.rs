@@ -1,4 +1,4 @@
-//! Exact counts of what flowed: every request, never sampled, as integers. The data plane counts at the record step; a
+//! Exact counts of what flowed: every request and every transaction, never sampled, as integers. The data plane counts at the record step; a
 //! keeper takes what was added each second ([`TallySource`]), and whoever shows it reads it back ([`TallyReader`]).
 //!
 //! A request belongs to the second in which its end was counted. What a process that is killed had not handed over yet,
@@ -29,6 +29,12 @@ pub enum Subject {
     Endpoint {
         /// Its service.
         service: String,
+        /// Its name.
+        name: String,
+    },
+    /// A pool: transactions. Those that ended well stand where answers of 2xx do, those that failed or were turned away
+    /// where 5xx does.
+    Pool {
         /// Its name.
         name: String,
     },
@@ -148,6 +154,7 @@ impl fmt::Display for Subject {
             Subject::Route { name } => write!(f, "route {name}"),
             Subject::Service { name } => write!(f, "service {name}"),
             Subject::Endpoint { service, name } => write!(f, "endpoint {name} of {service}"),
+            Subject::Pool { name } => write!(f, "pool {name}"),
         }
     }
 }

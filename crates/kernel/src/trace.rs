@@ -1,4 +1,4 @@
-//! What the data plane did with one request, step by step: what `evenkeel why` shows. The data plane keeps the traces of
+//! What a data plane did with one request, or with one transaction of a pool, step by step: what `evenkeel why` shows. The data plane keeps the traces of
 //! every request that was not plain (failed, tried again, held, parked, queued, shed, slow) and of a sample of the rest,
 //! in memory, up to a bound; the types here are how one is read.
 
@@ -59,6 +59,10 @@ pub enum Kept {
     Slow,
     /// It was the one trial of an endpoint in doubt.
     Trial,
+    /// A transaction that waited long for a connection.
+    Waited,
+    /// A transaction that was begun anew at another connection.
+    Moved,
     /// None of these: it belongs to the sample.
     Sample,
 }
@@ -189,7 +193,66 @@ pub enum What {
         /// The gateway's stable error code; empty if it was answered by the route itself.
         error: &'static str,
     },
+    /// A transaction of a pool began. The first step of each of them, and of nothing else.
+    Began {
+        /// The pool.
+        pool: String,
+        /// The database.
+        database: String,
+        /// The user.
+        user: String,
+        /// What the client calls itself; empty if it does not say.
+        application: String,
+    },
+    /// It waited for a connection.
+    Waited {
+        /// Why, in words.
+        reason: &'static str,
+        /// How long, in microseconds.
+        after_us: u64,
+    },
+    /// It got a connection.
+    Assigned {
+        /// The server.
+        server: String,
+        /// The process at the server.
+        process: u32,
+    },
+    /// Settings of its session were made on the connection.
+    Replayed {
+        /// How many.
+        settings: u32,
+    },
+    /// Statements that its client has prepared were prepared on the connection.
+    Prepared {
+        /// How many.
+        statements: u32,
+    },
+    /// A statement ended.
+    Statement {
+        /// Its text without literals, clipped.
+        text: String,
+        /// How long it took, in microseconds.
+        took_us: u64,
+        /// Rows that it returned or changed.
+        rows: u64,
+        /// The SQLSTATE, if it failed.
+        error: Option<String>,
+    },
+    /// It was begun anew at another connection.
+    Moved {
+        /// Why, in words.
+        reason: &'static str,
+    },
+    /// Its client keeps the connection from here on.
+    Pinned {
+        /// Why, in words.
+        reason: &'static str,
+    },
 }
+
+/// The method of a transaction, where a request has its own.
+pub const TRANSACTION: &str = "TRANSACTION";
 
 /// A budget of second tries at the moment of a decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -244,9 +307,16 @@ pub struct TraceLine {
     pub kept: Vec<Kept>,
 }
 
+impl RequestTrace {
+    /// Whether it is a transaction of a pool.
+    pub fn is_transaction(&self) -> bool {
+        matches!(self.steps.first(), Some(Step { what: What::Began { .. }, .. }))
+    }
+}
+
 impl Kept {
     /// Every reason.
-    pub const ALL: [Kept; 11] = [
+    pub const ALL: [Kept; 13] = [
         Kept::Failed,
         Kept::Retried,
         Kept::SecondTried,
@@ -257,6 +327,8 @@ impl Kept {
         Kept::Shed,
         Kept::Slow,
         Kept::Trial,
+        Kept::Waited,
+        Kept::Moved,
         Kept::Sample,
     ];
 
@@ -273,6 +345,8 @@ impl Kept {
             Kept::Shed => "it was turned away because every endpoint was busy",
             Kept::Slow => "it was slow",
             Kept::Trial => "it was the trial of an endpoint in doubt",
+            Kept::Waited => "it waited long for a connection",
+            Kept::Moved => "it was begun anew at another connection",
             Kept::Sample => "it belongs to the sample of plain requests",
         }
     }

@@ -95,6 +95,8 @@ pub struct GroupView {
 pub struct Totals {
     /// Transactions that ended.
     pub transactions: u64,
+    /// Those of them that failed: they were rolled back for an error, or lost their connection.
+    pub failed: u64,
     /// Statements and executions that ended.
     pub queries: u64,
     /// Errors that Postgres sent.
@@ -113,6 +115,14 @@ pub struct Totals {
     pub replays: u64,
     /// Times that a client was pinned.
     pub pins: u64,
+    /// Times that a client was given a connection.
+    pub assignments: u64,
+    /// Statements that clients prepared.
+    pub client_parses: u64,
+    /// Statements that were prepared on connections.
+    pub server_parses: u64,
+    /// Executions of prepared statements that were begun.
+    pub binds: u64,
     /// Waiting for a connection, of those that had to wait.
     #[serde(skip)]
     pub wait: LatencySum,

@@ -104,12 +104,13 @@ fn some(n: u64) -> Counts {
     counts
 }
 
-fn subjects() -> [Subject; 3] {
+fn subjects() -> [Subject; 4] {
     let name = || "shop".to_owned();
     [
         Subject::Route { name: name() },
         Subject::Service { name: name() },
         Subject::Endpoint { service: name(), name: "a:1".to_owned() },
+        Subject::Pool { name: name() },
     ]
 }
 
@@ -167,7 +168,7 @@ fn each_request_counts_once_where_it_belongs() {
                     let seconds = [1, 1, 1, 7, 20, 61, 400][entropy.below(7) as usize];
                     let set_by = if n < 4 { entropy.below(7_000) as i64 - 3_500 } else { 0 };
                     let taken: Vec<(usize, Counts)> = (0..entropy.below(3))
-                        .map(|_| (entropy.below(3) as usize, some(1 + entropy.below(50))))
+                        .map(|_| (entropy.below(4) as usize, some(1 + entropy.below(50))))
                         .collect();
                     let named = taken.iter().map(|(of, counts)| (subjects[*of].clone(), counts.clone())).collect();
                     process.tick(seconds, set_by, named);
@@ -219,7 +220,7 @@ fn each_request_counts_once_where_it_belongs() {
 #[test]
 fn an_hour_outlives_its_minutes_and_those_their_quarters() {
     let mut place = place();
-    let [_, subject, _] = subjects();
+    let [_, subject, ..] = subjects();
     let mut process = place.process("a", BEGIN_MS + 10);
     for n in 0..180 {
         process.tick(60, 0, vec![(subject.clone(), some(n + 1))]);
@@ -252,7 +253,7 @@ fn an_hour_outlives_its_minutes_and_those_their_quarters() {
 #[test]
 fn what_waits_for_longer_than_an_hour_is_lost_and_shown_as_a_gap() {
     let place = place();
-    let [_, subject, _] = subjects();
+    let [_, subject, ..] = subjects();
     let mut process = place.process("a", BEGIN_MS);
     process.tick(60, 0, vec![(subject.clone(), some(5))]);
     assert!(process.writer.flush());

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use kernel::Clock;
 use kernel::journal::{JournalQuery, Record, unix_ms};
 use kernel::tally::Subject;
-use kernel::trace::{Kept, TraceLine};
+use kernel::trace::{Kept, TRANSACTION, TraceLine};
 use serde::Serialize;
 
 use super::Records;
@@ -116,6 +116,7 @@ impl Past {
         let events = JournalQuery { service: service.map(str::to_owned), limit: LOOKED_AT, ..JournalQuery::default() };
         let is_wanted = |line: &TraceLine| match subject {
             Subject::Route { name } => line.route == *name,
+            Subject::Pool { .. } => line.method == TRANSACTION,
             _ => true,
         };
         let is_troubled = |line: &TraceLine| line.kept.iter().any(|kept| *kept != Kept::Sample);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use kernel::event::EventKind;
 use kernel::journal::Record;
-use kernel::trace::{Kept, TraceLine};
+use kernel::trace::{Kept, TRANSACTION, TraceLine};
 use kernel::{Finding, Level, Severity};
 use maud::{Markup, html};
 
@@ -274,9 +274,8 @@ pub(crate) fn traces(caption: &str, note: &str, traces: &[TraceLine], now_unix_m
             tr role="row" {
                 (name_cell(&html! { a href=(page_of_request(&t.id)) { (words::tame(&format!("{} {}", t.method, t.target))) } }))
                 (cell("When", "text", &moment(at, now_unix_ms)))
-                (cell("Got", if t.status >= 500 || t.status == 0 { "bad" } else { "" }, &html! {
-                    @if t.status == 0 { "nothing" } @else { (t.status) }
-                }))
+                @let got = got(t);
+                (cell("Got", if got.1 { "bad" } else { "" }, &html! { (got.0) }))
                 (plain_cell("After", &crate::why_words::time(t.took_us)))
                 (plain_cell("Tries", &t.tries.to_string()))
                 (cell("Kept because", "text reason", &html! { (reasons(&t.kept)) }))
@@ -284,6 +283,16 @@ pub(crate) fn traces(caption: &str, note: &str, traces: &[TraceLine], now_unix_m
         }
     };
     table(caption, note, &heads, &rows)
+}
+
+/// What a client got, and whether that is bad. A transaction has no status.
+fn got(t: &TraceLine) -> (String, bool) {
+    match t.status {
+        0 if t.method == TRANSACTION && t.kept.contains(&Kept::Failed) => ("an error".to_owned(), true),
+        0 if t.method == TRANSACTION => ("its end".to_owned(), false),
+        0 => ("nothing".to_owned(), true),
+        status => (status.to_string(), status >= 500),
+    }
 }
 
 fn reasons(kept: &[Kept]) -> String {

@@ -1,7 +1,7 @@
-//! Why a request went the way it did: a form that finds one, the requests whose traces are kept, and for one request its
+//! Why a request, or a transaction, went the way it did: a form that finds one, the requests whose traces are kept, and for one request its
 //! decision path as a list of steps, its tries as bars, and the journal of those minutes.
 
-use kernel::trace::{RequestTrace, Why};
+use kernel::trace::{RequestTrace, Step, What, Why};
 use maud::{Markup, html};
 
 use super::journal::known_service;
@@ -107,7 +107,7 @@ fn form(value: &str) -> Markup {
             label class="field long" {
                 span { "Request id" }
                 input type="text" name="id" value=(value) required maxlength="200" autocomplete="off"
-                    placeholder="as in x-request-id and in the access log";
+                    placeholder="as in x-request-id and in the logs";
             }
             button type="submit" { "Find" }
         }
@@ -116,8 +116,12 @@ fn form(value: &str) -> Markup {
 
 fn request(status: &Status, t: &RequestTrace, at: usize, now: u64) -> Markup {
     let begun = t.at_unix_us / 1_000;
-    let tone = why_words::tone_of_end(&t.end);
-    let (class, word) = if tone == Tone::Good { ("ok", "answered") } else { ("down", "failed") };
+    let tone = why_words::tone_of_end(t);
+    let (class, word) = match tone {
+        Tone::Good if t.is_transaction() => ("ok", "ended"),
+        Tone::Good => ("ok", "answered"),
+        _ => ("down", "failed"),
+    };
     let heading = html! { (why_words::request(t)) };
     let tries = why_words::tries_of(t);
     html! {
@@ -126,16 +130,27 @@ fn request(status: &Status, t: &RequestTrace, at: usize, now: u64) -> Markup {
                 span class={ "word " (class) } { (word) }
                 div {
                     @if at == 0 { h1 class="request" { (heading) } } @else { h2 class="request" { (heading) } }
-                    p class="said" { (why_words::ended(&t.end)) }
+                    p class="said" { (why_words::ended(t)) }
                     p { (why_words::why_kept(&t.kept)) }
                 }
             }
             dl class="pairs inset" {
                 dt { "When" } dd { (when::machine(begun)) span class="note" { " · " (when::ago(begun, now)) } }
                 dt { "From" } dd { (words::tame(&t.client)) }
-                dt { "For" } dd { (words::tame(&t.host)) }
-                dt { "Route" }
-                dd { @if t.route.is_empty() { "none matched" } @else { (route(status, &t.route)) } }
+                @match t.steps.first() {
+                    Some(Step { what: What::Began { pool, database, user, application }, .. }) => {
+                        @for (name, value) in
+                            [("Application", application), ("Pool", pool), ("Database", database), ("User", user)]
+                        {
+                            @if !value.is_empty() { dt { (name) } dd { (words::tame(value)) } }
+                        }
+                    }
+                    _ => {
+                        dt { "For" } dd { (words::tame(&t.host)) }
+                        dt { "Route" }
+                        dd { @if t.route.is_empty() { "none matched" } @else { (route(status, &t.route)) } }
+                    }
+                }
                 @if !t.service.is_empty() { dt { "Service" } dd { (known_service(status, &t.service)) } }
                 dt { "Id" } dd { code { (why_words::shown_id(&t.id)) } }
             }
@@ -211,7 +226,7 @@ fn steps(t: &RequestTrace) -> Markup {
                     }
                 }
                 @if t.clipped { li { span class="at" { "…" } span class="try" {} span class="what" { "more happened than a trace has room for" } } }
-                li class=(class_of(why_words::tone_of_end(&t.end))) {
+                li class=(class_of(why_words::tone_of_end(t))) {
                     span class="at" { (why_words::at(t.end.took_us)) } span class="try" {} span class="what" { "the end" }
                 }
             }

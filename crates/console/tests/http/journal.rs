@@ -106,6 +106,7 @@ async fn a_parameter_that_cannot_be_meant_is_refused_by_its_name() {
         ("/v1/tallies?scope=service", "name"),
         ("/v1/tallies?scope=endpoint&name=a:1", "service"),
         ("/v1/tallies?scope=route&name=a&service=shop", "service"),
+        ("/v1/tallies?scope=pool&name=a&service=shop", "service"),
         ("/v1/tallies?scope=route&name=a&step=5s", "step"),
         ("/v1/tallies?scope=route&name=a&since=1h&until=2h", "since"),
         ("/v1/tallies?scope=route&name=a&step=15s&since=15d", "since"),
@@ -226,6 +227,8 @@ async fn counts_come_as_whole_periods() {
     assert_eq!((&first["start_unix_s"], &first["covered_ms"]), (&json!(begin - 60), &json!(59_000)));
     assert_eq!((&first["requests"], &first["failed"], &first["second_tries"]), (&json!(11), &json!(3), &json!(3)));
     assert_eq!((&first["answers"]["2xx"], &first["answers"]["unanswered"]), (&json!(7), &json!(1)));
+    let pool = get(admin.addr, "/v1/tallies?scope=pool&name=main").await.json();
+    assert_eq!(pool["subject"], json!({ "scope": "pool", "name": "main" }));
     let bounds = read["latency_bounds_seconds"].as_array().unwrap().len();
     assert_eq!(first["latency"]["buckets"].as_array().unwrap().len(), bounds + 1);
     let most = get(admin.addr, "/v1/tallies?scope=service&name=shop&since=10999m&until=0s").await;
