@@ -208,7 +208,7 @@ impl Sink for Write {
         let is_name = bytes.len() > 8 || !BEFORE_PARENTHESIS.contains(&key);
         let glue = if is_name { Glue::Name } else { Glue::Loose };
         // No more than can be shown of a word that may be long.
-        let shown = &bytes[..bytes.len().min(self.most + 1)];
+        let shown = &bytes[..bytes.len().min(self.most.saturating_add(1))];
         self.put(&shown.to_ascii_lowercase(), glue, !self.is_tight());
     }
 
