@@ -148,6 +148,8 @@ struct Fixed {
     api: Option<SocketAddr>,
     workers: usize,
     store: PathBuf,
+    /// Names and addresses.
+    pools: Vec<(String, Vec<pool::plan::Listen>)>,
 }
 
 /// A server whose settings a reload changes.
@@ -401,6 +403,7 @@ impl Fixed {
             api: compiled.api.as_ref().map(|l| l.address),
             workers: compiled.workers.unwrap_or(cores),
             store: compiled.store.clone(),
+            pools: compiled.pools.pools.iter().map(|pool| (pool.name.clone(), pool.listen.clone())).collect(),
         }
     }
 
@@ -412,6 +415,7 @@ impl Fixed {
             (self.api != other.api, "api.listen"),
             (self.workers != other.workers, "gateway.workers"),
             (self.store != other.store, "store.directory"),
+            (self.pools != other.pools, "the pools and their addresses"),
         ];
         pairs.into_iter().filter_map(|(differs, what)| differs.then_some(what)).collect()
     }

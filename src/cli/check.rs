@@ -1,5 +1,7 @@
 //! `evenkeel check`: says what is wrong or unwise about a configuration, without starting anything.
 //!
+//! Where a pool asks Postgres for verifiers by the default query, the text says what Postgres needs for that.
+//!
 //! Exit codes: 0 if the file can be used (notes and warnings may be there), 1 if it cannot, or if `--deny` forbids what was
 //! found, 2 if the command itself failed. Findings go to standard output in the form that `--format` says; with
 //! `--effective` the configuration goes there, and findings to standard error.
@@ -76,7 +78,7 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
 
 fn rendered(outcome: &Outcome, format: Format) -> String {
     match format {
-        Format::Text => format!("{}{}\n", outcome.text(), verdict(outcome)),
+        Format::Text => format!("{}{}\n{}", outcome.text(), verdict(outcome), functions(outcome)),
         Format::Json => report::json::render(&outcome.findings),
         Format::Sarif => report::sarif::render(&outcome.findings, catalogue::rules(), env!("CARGO_PKG_VERSION")),
     }
@@ -94,16 +96,42 @@ fn verdict(outcome: &Outcome) -> String {
     format!("{name} {ending}")
 }
 
+/// What Postgres needs so that the pools can ask it for verifiers, once for each user and database.
+fn functions(outcome: &Outcome) -> String {
+    let pools = outcome.compiled.iter().flat_map(|compiled| &compiled.pools.pools);
+    let mut needed: Vec<(&str, &str, Vec<&str>)> = Vec::new();
+    for pool in pools.filter(|pool| pool.auth.query == pool::verifiers::DEFAULT_QUERY) {
+        let (user, database) = (pool.auth.user.as_str(), pool.auth.database.as_str());
+        match needed.iter_mut().find(|(u, d, _)| (*u, *d) == (user, database)) {
+            Some((_, _, names)) => names.push(&pool.name),
+            None => needed.push((user, database, vec![&pool.name])),
+        }
+    }
+    let text = |(user, database, names): (&str, &str, Vec<&str>)| {
+        let (pools, ask) = if names.len() == 1 { ("pool", "asks") } else { ("pools", "ask") };
+        let names = names.join(", ");
+        let function = pool::verifiers::create_function(user);
+        format!(
+            "\nThe {pools} {names} {ask} Postgres for verifiers as {user}. A superuser runs this once, in the database \
+             {database}:\n\n{function}"
+        )
+    };
+    needed.into_iter().map(text).collect()
+}
+
 /// What the configuration amounts to.
 fn extent(outcome: &Outcome) -> String {
     let count = |n: usize, one: &str| if n == 1 { format!("1 {one}") } else { format!("{n} {one}s") };
     let Some(compiled) = &outcome.compiled else { return String::new() };
     let endpoints = compiled.plan.services.iter().map(|s| s.endpoints.len()).sum();
     let parts = [
-        count(compiled.listeners.len(), "listener"),
-        count(compiled.plan.routes.len(), "route"),
-        count(compiled.plan.services.len(), "service"),
-        count(endpoints, "endpoint"),
+        (compiled.listeners.len(), "listener"),
+        (compiled.plan.routes.len(), "route"),
+        (compiled.plan.services.len(), "service"),
+        (endpoints, "endpoint"),
+        (compiled.pools.pools.len(), "pool"),
     ];
-    parts.join(", ")
+    // A file of pools alone has nothing of the gateway, and most files have no pool.
+    let parts = parts.into_iter().filter(|(n, _)| *n > 0);
+    parts.map(|(n, one)| count(n, one)).collect::<Vec<_>>().join(", ")
 }

@@ -11,6 +11,7 @@ mod events;
 pub mod explain;
 pub mod journal;
 mod log;
+pub mod pool;
 pub mod ready;
 pub mod reference;
 pub mod remote;
@@ -46,6 +47,7 @@ enum Command {
     Ready(ready::ReadyArgs),
     Endpoint(endpoint::EndpointArgs),
     Service(service::ServiceArgs),
+    Pool(pool::PoolArgs),
     Deploy(deploy::DeployArgs),
     Backup(backup::BackupArgs),
     Restore(backup::RestoreArgs),
@@ -68,6 +70,7 @@ pub fn main() -> ExitCode {
         Command::Ready(args) => ended(ready::run(&args)),
         Command::Endpoint(args) => ended(endpoint::run(&args)),
         Command::Service(args) => ended(service::run(&args)),
+        Command::Pool(args) => ended(pool::run(&args)),
         Command::Deploy(args) => ended(deploy::run(&args)),
         Command::Backup(args) => ended(backup::backup(&args)),
         Command::Restore(args) => ended(backup::restore(&args)),

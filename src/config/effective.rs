@@ -13,7 +13,8 @@ use super::model::{Config, Failover, Hold, Outlier, Park, Queue, RetryBudget};
 const COMMENT_COLUMN: usize = 44;
 
 /// Tables within tables that have a header of their own; all others are printed in braces.
-const OWN_TABLES: [&str; 5] = ["health", "redirect", "cors", "request_headers", "response_headers"];
+const OWN_TABLES: [&str; 8] =
+    ["health", "redirect", "cors", "request_headers", "response_headers", "auth", "tls", "server_tls"];
 
 /// Tables that every service has. One that is all default is printed in braces, on one line; else it has a header.
 fn is_all_default(key: &str, value: &Value) -> Option<bool> {
@@ -51,7 +52,7 @@ impl Printer<'_> {
         for (key, value) in root {
             let path = at.then(key.as_str());
             match value {
-                Value::Table(table) if matches!(key.as_str(), "listener" | "service" | "token") => {
+                Value::Table(table) if matches!(key.as_str(), "listener" | "service" | "pool" | "token") => {
                     for (name, value) in table {
                         if let Value::Table(table) = value {
                             self.table(out, &path.then(name.as_str()), table);
@@ -118,7 +119,12 @@ impl Printer<'_> {
             }
             Value::String(_) if self.document.says(at) => {
                 let written = self.document.span(at).and_then(|span| self.secrets.written(&span));
-                written.map_or_else(|| value.to_string(), |written| Value::from(written).to_string())
+                match written {
+                    Some(written) => Value::from(written).to_string(),
+                    // Written out in the file, and still not to be printed.
+                    None if at.key() == Some("password") => "\"(not shown)\"".to_owned(),
+                    None => value.to_string(),
+                }
             }
             _ => value.to_string(),
         }

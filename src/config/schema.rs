@@ -68,7 +68,7 @@ pub fn facts(root: &Value) -> Vec<Fact> {
 /// A table as its header is written: `[gateway]`, `[[route]]`, and `route.cors` for what stands within a route.
 pub fn header(table: &str) -> String {
     match table {
-        "route" | "service.NAME.endpoints" => format!("[[{table}]]"),
+        "route" | "service.NAME.endpoints" | "pool.NAME.rule" => format!("[[{table}]]"),
         t if t.starts_with("route.") => t.to_owned(),
         t => format!("[{t}]"),
     }

@@ -242,7 +242,10 @@ impl Walk<'_> {
             return (message, format!("did you mean `{near}`?"));
         }
         let facts = super::schema::facts(self.root);
-        let elsewhere = facts.iter().filter(|f| f.key == key).map(|f| match f.table.as_str() {
+        // A pool and a service have little in common but the names of some keys.
+        let in_pool = matches!(path.0.first(), Some(Step::Key(root)) if root == "pool");
+        let is_near = |table: &str| table.is_empty() || table.starts_with("pool.") == in_pool;
+        let elsewhere = facts.iter().filter(|f| f.key == key && is_near(&f.table)).map(|f| match f.table.as_str() {
             "" => format!("`[{}]`", f.key),
             table => format!("`{}`", header(table)),
         });

@@ -15,13 +15,17 @@ use crate::{program, sh};
 /// Where the script and its lists of packages are.
 const FOLDER: &str = "tests/interop";
 /// Programs and the Debian packages that bring them.
-const PROGRAMS: [(&str, &str); 5] = [
+const PROGRAMS: [(&str, &str); 6] = [
+    ("javac", "default-jdk-headless"),
     ("curl", "curl"),
     ("wrk", "wrk"),
     ("slowhttptest", "slowhttptest"),
     ("node", "nodejs"),
     ("promtool", "prometheus"),
 ];
+
+/// Where Debian puts the JDBC driver.
+const JDBC: &str = "/usr/share/java/postgresql.jar";
 
 pub(crate) fn command(workspace: &Workspace, mut args: Args) -> Result<()> {
     let short = args.flag("--short");
@@ -36,6 +40,8 @@ pub(crate) fn run(workspace: &Workspace, short: bool) -> Result<()> {
     for (name, package) in PROGRAMS {
         program::debian(name, package)?;
     }
+    program::debian_file(JDBC, "libpostgresql-jdbc-java")?;
+    let postgres = program::postgres()?;
     let own = workspace.target.join("interop");
     fs::create_dir_all(&own).with_context(|| format!("making {}", own.display()))?;
     let requirements = folder.join("requirements.txt");
@@ -46,6 +52,7 @@ pub(crate) fn run(workspace: &Workspace, short: bool) -> Result<()> {
     let binary = workspace.build(Profile::Release)?;
     let mut run = Command::new(python);
     run.current_dir(&workspace.root).arg("-u").arg(&script).arg("--binary").arg(binary);
+    run.env("POSTGRES", postgres);
     if short {
         run.arg("--short");
     }

@@ -37,6 +37,10 @@ usage: cargo xtask COMMAND [OPTIONS]
         [--rounds 5] [--seconds 4] [--rate 5000] [--connections 64] [--only a,b] [--json FILE]
         [--idle N]         memory of N idle connections instead
         [--smoke]          shows in seconds that the benchmark works
+  bench pool               CPU per transaction, transactions and connections a second, idle memory of the Postgres pooler
+                           beside PgBouncer and no pooler
+        [--rounds 5] [--seconds 4] [--only a,b] [--modes simple,connect,..] [--clients 8,64,200] [--idle 1000]
+        [--json FILE] [--smoke]
   fuzz [--minutes 10] [--target T] [--keep]
                            runs the fuzz targets; --keep adds what they learned to the corpus
   interop [--short]        third-party clients against the release binary

@@ -12,6 +12,8 @@ use crate::workspace::Workspace;
 
 /// Where Debian puts servers; not in everybody's PATH.
 const SYSTEM: [&str; 2] = ["/usr/sbin", "/sbin"];
+/// Where Debian puts the versions of Postgres.
+const POSTGRES: &str = "/usr/lib/postgresql";
 
 /// A program by its name, if it is installed.
 pub(crate) fn find(name: &str) -> Option<PathBuf> {
@@ -27,13 +29,38 @@ pub(crate) fn debian(name: &str, package: &str) -> Result<PathBuf> {
     if let Some(found) = find(name) {
         return Ok(found);
     }
-    let remedy = format!("install the Debian package `{package}`, or put `{name}` into the PATH");
+    installed(name, package, || find(name))
+}
+
+/// A file of a Debian package; installs the package if the file is missing and that is possible.
+pub(crate) fn debian_file(path: &str, package: &str) -> Result<PathBuf> {
+    let find = || Some(PathBuf::from(path)).filter(|path| path.exists());
+    find().map_or_else(|| installed(path, package, find), Ok)
+}
+
+fn installed(name: &str, package: &str, find_again: impl Fn() -> Option<PathBuf>) -> Result<PathBuf> {
+    let remedy = format!("install the Debian package `{package}`, or put `{name}` where it is looked for");
     if !rustix::process::getuid().is_root() || find("apt-get").is_none() {
         bail!("`{name}` is not installed; {remedy}");
     }
     println!("`{name}` is not installed; installing the Debian package `{package}`");
     apt(&["install", "--yes", "--no-install-recommends", package]).context(remedy.clone())?;
-    find(name).with_context(|| format!("the package was installed, yet there is no `{name}`; {remedy}"))
+    find_again().with_context(|| format!("the package was installed, yet there is no `{name}`; {remedy}"))
+}
+
+/// The folder of the newest Postgres's programs. Debian keeps them out of the PATH; its package makes a cluster of its own
+/// too, which is not started here and not used.
+pub(crate) fn postgres() -> Result<PathBuf> {
+    let newest = || {
+        let version = |folder: &Path| folder.file_name()?.to_str()?.parse::<u32>().ok();
+        let folders = std::fs::read_dir(POSTGRES).into_iter().flatten().flatten().map(|entry| entry.path());
+        let whole = folders.filter(|folder| folder.join("bin/initdb").is_file());
+        whole.filter_map(|folder| Some((version(&folder)?, folder))).max().map(|(_, folder)| folder.join("bin"))
+    };
+    match newest().or_else(|| find("initdb")?.parent().map(Path::to_owned)) {
+        Some(found) => Ok(found),
+        None => installed("initdb", "postgresql", newest),
+    }
 }
 
 fn apt(args: &[&str]) -> Result<()> {

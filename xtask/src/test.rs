@@ -19,7 +19,7 @@ use crate::{program, sh};
 /// Tells whole-node tests where the product is.
 pub(crate) const BINARY_VARIABLE: &str = "EVENKEEL_BIN";
 /// Programs that tests need, and the Debian packages that bring them: the store's tests record what a process writes, and
-/// make file systems in namespaces of their own.
+/// make file systems in namespaces of their own. The pool's need a Postgres as well.
 const PROGRAMS: [(&str, &str); 2] = [("strace", "strace"), ("unshare", "util-linux")];
 /// How nextest treats tests that hang.
 const NEXTEST: &str = ".ci/nextest.toml";
@@ -59,6 +59,7 @@ fn every_kind(workspace: &Workspace, filter: Option<&str>, count: &mut Count) ->
     for (name, package) in PROGRAMS {
         program::debian(name, package)?;
     }
+    program::postgres()?;
     sh::run(&mut workspace.cargo(&["build", "--workspace", "--all-targets"]))?;
     let binary = workspace.binary(Profile::Dev, "evenkeel");
     ensure!(binary.is_file(), "`cargo build` made no {}", binary.display());

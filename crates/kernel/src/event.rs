@@ -540,6 +540,165 @@ events! {
         /// What follows: the oldest is dropped, or nothing more is taken
         behaviour: String,
     } "the {file} has reached its size limit of {cap_bytes} bytes: {behaviour}"
+
+    /// A pool has a primary: the first, or the one that is back.
+    PoolPrimaryFound "pool.primary_found" 1 Info mark often {
+        /// The pool
+        service: String,
+        /// The server
+        endpoint: String,
+        /// Its timeline
+        timeline: u64,
+        /// For how long there was none, in milliseconds
+        without_ms: u64,
+    } "{endpoint} is the primary of {service} (timeline {timeline}); there was none for {without_ms} ms"
+
+    /// Another server was promoted, and a pool follows it.
+    PoolPromoted "pool.promoted" 1 Warn mark often {
+        /// The pool
+        service: String,
+        /// The server that is primary now
+        endpoint: String,
+        /// The one that was
+        from: String,
+        /// The new timeline
+        timeline: u64,
+        /// For how long there was no primary, in milliseconds
+        without_ms: u64,
+    } "{endpoint} was promoted (timeline {timeline}) and is the primary of {service} instead of {from}; there was none for \
+       {without_ms} ms"
+
+    /// A pool has no primary any more: transactions that have not begun wait.
+    PoolPrimaryLost "pool.primary_lost" 1 Error mark often {
+        /// The pool
+        service: String,
+        /// The server that was
+        endpoint: String,
+        /// Why it is not
+        reason: String,
+    } "{service} has no primary: {endpoint} {reason}"
+
+    /// The primary of a pool started anew while it was not looked at.
+    PoolPrimaryRestarted "pool.primary_restarted" 1 Warn mark often {
+        /// The pool
+        service: String,
+        /// The server
+        endpoint: String,
+    } "the primary of {service}, {endpoint}, was restarted"
+
+    /// The primary of a pool is silent: nothing new is sent to it until it answers or is given up.
+    PoolPrimarySuspected "pool.primary_suspected" 1 Warn plain often {
+        /// The pool
+        service: String,
+        /// The server
+        endpoint: String,
+        /// Why
+        reason: String,
+    } "the primary of {service}, {endpoint}, is suspect: {reason}"
+
+    /// A primary that was suspect answers.
+    PoolPrimaryCleared "pool.primary_cleared" 1 Info plain often {
+        /// The pool
+        service: String,
+        /// The server
+        endpoint: String,
+        /// For how long nothing new was sent to it, in milliseconds
+        held_ms: u64,
+    } "the primary of {service}, {endpoint}, answers again after {held_ms} ms"
+
+    /// A server calls itself primary on a timeline that a pool has left: nothing is sent to it.
+    PoolFenced "pool.fenced" 1 Warn mark often {
+        /// The pool
+        service: String,
+        /// The server
+        endpoint: String,
+        /// Its timeline
+        timeline: u64,
+        /// The latest that was followed
+        latest: u64,
+    } "{endpoint} of {service} calls itself primary on timeline {timeline}, which was left for {latest}: nothing is sent to it"
+
+    /// Two servers of a pool call themselves primary, and neither is later than the other.
+    PoolConflict "pool.conflict" 1 Error mark often {
+        /// The pool
+        service: String,
+        /// The server that is not followed
+        endpoint: String,
+        /// The other one
+        with: String,
+        /// What is known of the two
+        reason: String,
+    } "{endpoint} of {service} calls itself primary, and so does {with}: {reason}"
+
+    /// A server of a pool does not let the pooler's own user in.
+    PoolServerDenied "pool.server_denied" 1 Error plain often {
+        /// The pool
+        service: String,
+        /// The server
+        endpoint: String,
+        /// What it said
+        error: String,
+    } "{endpoint} of {service} cannot be asked for its role: {error}"
+
+    /// A pool may open more connections than its primary takes.
+    PoolCapTooHigh "pool.cap_too_high" 1 Warn plain often {
+        /// The pool
+        service: String,
+        /// The server
+        endpoint: String,
+        /// `max_connections` of the pool
+        cap: u64,
+        /// What the server has for users that are no superusers
+        takes: u64,
+    } "{service} may open {cap} connections, and {endpoint} takes {takes}"
+
+    /// An operator ordered something of a pool
+    PoolOrdered "pool.ordered" 1 Info mark once {
+        /// Of the pool
+        pool: String,
+        /// What
+        order: String,
+        /// Who
+        actor: String,
+        /// Why
+        reason: String,
+    } "pool {pool}: {order}, by {actor}: {reason}"
+
+    /// An operator told a pool which server to follow.
+    PoolFailedOver "pool.failed_over" 1 Warn mark once {
+        /// The pool
+        service: String,
+        /// The server, or any other than the present one
+        endpoint: String,
+        /// The operator
+        actor: String,
+        /// In the operator's words
+        reason: String,
+    } "{actor} told {service} to follow {endpoint}: {reason}"
+
+    /// An operator took a server of a pool out.
+    PoolServerDrained "pool.server_drained" 1 Info mark once {
+        /// The pool
+        service: String,
+        /// The server
+        endpoint: String,
+        /// The operator
+        actor: String,
+        /// In the operator's words
+        reason: String,
+    } "{actor} drained {endpoint} of {service}: {reason}"
+
+    /// An operator let a server of a pool back in.
+    PoolServerResumed "pool.server_resumed" 1 Info mark once {
+        /// The pool
+        service: String,
+        /// The server
+        endpoint: String,
+        /// The operator
+        actor: String,
+        /// In the operator's words
+        reason: String,
+    } "{actor} let {endpoint} of {service} back in: {reason}"
 }
 
 impl EventKind {

@@ -22,6 +22,7 @@ pub mod outlier;
 pub mod park;
 pub mod path;
 pub mod pattern;
+pub mod primary;
 pub mod rate;
 pub mod request;
 pub mod resolve;

@@ -1,5 +1,6 @@
 //! Dev only: what the tests of every crate share. Raw sockets with deadlines ([`raw`]), peers that follow a script or
-//! serve ([`upstream`]), a DNS server ([`dns`]), load ([`load`]), the real binary ([`binary`]), polling ([`poll`]) and seeds ([`seed`]).
+//! serve ([`upstream`]), a DNS server ([`dns`]), Postgres ([`postgres`]), load ([`load`]), the real binary ([`binary`]),
+//! polling ([`poll`]) and seeds ([`seed`]).
 //! Everything blocks, so that a test reads from top to bottom; every port is 0; every wait has a deadline.
 //!
 //! It speaks HTTP/1.1 by a parser of its own ([`wire`], RFC 9112) that is stricter than the product may be, and shares
@@ -9,6 +10,7 @@ pub mod binary;
 pub mod dns;
 pub mod load;
 pub mod poll;
+pub mod postgres;
 pub mod raw;
 pub mod seed;
 pub mod upstream;

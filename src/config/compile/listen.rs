@@ -14,7 +14,8 @@ pub(crate) const NO_LISTENER: Rule = Rule {
     id: "no-listener",
     severity: Severity::Error,
     title: "The gateway listens nowhere",
-    what: "There is neither `listen` in `[gateway]` nor a `[listener.NAME]`.",
+    what: "There is neither `listen` in `[gateway]` nor a `[listener.NAME]`, and there are services or routes, or no \
+           `[pool.NAME]` either.",
     why: "No request could come in. There is no default, because whether the gateway is open to the network or to \
           this machine only is a decision.",
     remedy: "Write `listen` in `[gateway]`: `127.0.0.1:8080` for this machine, `0.0.0.0:80` for everybody.",
@@ -25,8 +26,9 @@ pub(crate) const SAME_ADDRESS: Rule = Rule {
     id: "same-address",
     severity: Severity::Error,
     title: "Two parts listen on one address",
-    what: "The same address and port is given to two of gateway, listeners, admin and API. An address for every \
-           interface (`0.0.0.0`, `[::]`) takes the port of all of them.",
+    what: "The same address and port is given to two of gateway, listeners, admin, API and pools. An address for \
+           every interface (`0.0.0.0`, `[::]`) takes the port of all of them. Two pools may share one, if each has \
+           databases of its own.",
     why: "Only one can have it: the start would fail with the address taken.",
     remedy: "Give each its own port.",
     example: "[gateway]\nlisten = \"127.0.0.1:8080\"\n[admin]\nlisten = \"127.0.0.1:7070\"   # not 127.0.0.1:8080",
@@ -51,7 +53,7 @@ pub(crate) const ADDRESS_UNAVAILABLE: Rule = Rule {
 /// An address to listen on, and where it is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listening {
-    /// What listens: `gateway`, `admin`, `api`, or the name of a listener.
+    /// What listens: `gateway`, `admin`, `api`, the name of a listener, or `pool.` and the name of a pool.
     pub name: String,
     /// The address.
     pub address: SocketAddr,
@@ -66,6 +68,7 @@ pub(super) struct Listeners {
     pub(super) gateway: Vec<Listening>,
     pub(super) admin: Listening,
     pub(super) api: Option<Listening>,
+    pub(super) pools: Vec<Listening>,
 }
 
 /// What to say of an address that the system refuses.
@@ -107,18 +110,27 @@ pub(super) fn listeners(context: &Context<'_>) -> Listeners {
         at(name.as_str(), listener.address.addr(), path!["listener", name.as_str(), "address"])
     });
     let gateway: Vec<_> = lone.into_iter().chain(named).collect();
-    if gateway.is_empty() && !context.is_damaged(&path!["gateway"]) && !context.is_damaged(&path!["listener"]) {
+    let only_pools = !config.pool.is_empty() && config.service.is_empty() && config.route.is_empty();
+    if gateway.is_empty()
+        && !only_pools
+        && !context.is_damaged(&path!["pool"])
+        && !context.is_damaged(&path!["gateway"])
+        && !context.is_damaged(&path!["listener"])
+    {
         let remedy = "add `listen = \"127.0.0.1:8080\"` to `[gateway]`, or `listen = \"0.0.0.0:80\"` to be reached from elsewhere";
         context.say(&NO_LISTENER, &path!["gateway"], "the gateway listens nowhere", remedy);
     }
     let admin = at("admin", config.admin.listen.addr(), path!["admin", "listen"]);
     let api = config.api.as_ref().map(|api| at("api", api.listen.addr(), path!["api", "listen"]));
-    let all: Vec<_> = gateway.iter().chain([&admin]).chain(&api).collect();
+    let pools: Vec<_> = pool_addresses(context).map(|(name, address, path)| at(&name, address, path)).collect();
+    let all: Vec<_> = gateway.iter().chain([&admin]).chain(&api).chain(&pools).collect();
+    let is_pool = |listening: &Listening| listening.subject.starts_with("pool.");
     for (i, (listening, path)) in all.iter().enumerate() {
-        let Some((other, other_path)) = all[..i].iter().find(|(other, _)| clash(other.address, listening.address))
-        else {
-            continue;
+        let clashes = |(other, _): &&&(Listening, Path)| {
+            let is_shared = is_pool(other) && is_pool(listening) && other.name != listening.name;
+            clash(other.address, listening.address) && !(is_shared && other.address == listening.address)
         };
+        let Some((other, other_path)) = all[..i].iter().find(clashes) else { continue };
         // The one that is written is the one that can be changed.
         let (path, listening, other) =
             if listening.place.is_some() { (path, listening, other) } else { (other_path, other, listening) };
@@ -132,11 +144,26 @@ pub(super) fn listeners(context: &Context<'_>) -> Listeners {
         };
         context.say(&SAME_ADDRESS, path, message, "give each its own port");
     }
+    let mut pools: Vec<Listening> = pools.into_iter().map(|(listening, _)| listening).collect();
+    let mut seen = std::collections::HashSet::new();
+    pools.retain(|listening| listening.address.port() == 0 || seen.insert(listening.address));
     Listeners {
+        pools,
         gateway: gateway.into_iter().map(|(listening, _)| listening).collect(),
         admin: admin.0,
         api: api.map(|(listening, _)| listening),
     }
+}
+
+/// The name, the address and the place of each TCP address of a pool.
+fn pool_addresses(context: &Context<'_>) -> impl Iterator<Item = (String, SocketAddr, Path)> {
+    context.config.pool.iter().flat_map(move |(name, pool)| {
+        pool.listen.0.iter().enumerate().filter_map(move |(i, listen)| {
+            let at = path!["pool", name.as_str(), "listen"];
+            let item = at.then(i);
+            Some((format!("pool.{name}"), listen.tcp()?, if context.document.says(&item) { item } else { at }))
+        })
+    })
 }
 
 fn clash(a: SocketAddr, b: SocketAddr) -> bool {

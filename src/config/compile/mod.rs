@@ -6,6 +6,7 @@
 
 mod discovery;
 mod listen;
+mod pool;
 mod route;
 mod rules_of_route;
 mod service;
@@ -22,6 +23,7 @@ use super::model::{AccessLog, LogFormat};
 use crate::discovery::DiscoveryPlan;
 use crate::path;
 pub use listen::{Listening, cannot_listen};
+pub(super) use pool::MAX_USERS;
 pub(super) use route::{name_of_route, table};
 
 /// The rules of this step.
@@ -47,6 +49,10 @@ pub(super) const RULES: &[&Rule] = &[
     &rules_of_route::CORS_ANY_WITH_CREDENTIALS,
     &rules_of_route::BAD_CORS,
     &rules_of_route::UNREADABLE_PAGE,
+    &pool::UNREADABLE_POOL_FILE,
+    &pool::POOLS_SHARE_DATABASE,
+    &pool::CERTIFICATE_WITHOUT_CA,
+    &pool::DIRECT_WITHOUT_TLS,
     &NO_LOG_DIRECTORY,
 ];
 
@@ -92,6 +98,10 @@ pub struct Compiled {
     pub keeping: Option<Keeping>,
     /// Where endpoints come from that nobody lists.
     pub discovery: DiscoveryPlan,
+    /// The Postgres data plane.
+    pub pools: ::pool::plan::Plan,
+    /// Where its clients come in over TCP, each address once; Unix sockets are in the plan alone.
+    pub pool_listeners: Vec<Listening>,
     /// Files that were read beside the configuration itself: pages and secrets. A change of one calls for a reload.
     pub files: Vec<std::path::PathBuf>,
 }
@@ -104,6 +114,7 @@ pub(super) fn compile(context: &Context<'_>) -> Option<Compiled> {
     let services = service::services(context);
     let discovery = discovery::discovery(context);
     let mut files = context.secrets.files.clone();
+    let pools = pool::pools(context, &mut files);
     let routes = route::routes(context, &mut files);
     let access_log = config.access_log.as_ref().map(|log| access_log(context, log));
     let plan = Plan {
@@ -134,6 +145,8 @@ pub(super) fn compile(context: &Context<'_>) -> Option<Compiled> {
             series_max: config.store.series_max_size.as_bytes(),
         }),
         discovery,
+        pools,
+        pool_listeners: listeners.pools,
         files,
     })
 }

@@ -118,6 +118,10 @@ fn say_no_routes(context: &Context<'_>) {
     if context.is_damaged(&path!["route"]) || context.is_damaged(&path!["service"]) {
         return;
     }
+    let listens = context.config.gateway.listen.is_some() || !context.config.listener.is_empty();
+    if services.is_empty() && !listens && (!context.config.pool.is_empty() || context.is_damaged(&path!["pool"])) {
+        return;
+    }
     if services.is_empty() {
         let remedy = "add `[service.NAME]` with `endpoints = [\"127.0.0.1:9101\"]`";
         return context.say(&NOTHING_TO_SERVE, &Path::default(), "there is neither a service nor a route", remedy);

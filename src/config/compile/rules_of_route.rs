@@ -6,7 +6,8 @@ pub(crate) const NOTHING_TO_SERVE: Rule = Rule {
     id: "nothing-to-serve",
     severity: Severity::Error,
     title: "There is neither a service nor a route",
-    what: "The file has no `[service.NAME]` and no `[[route]]`.",
+    what: "The file has no `[service.NAME]` and no `[[route]]`. A file that has a `[pool.NAME]` needs neither, if the \
+           gateway does not listen.",
     why: "Every request would be answered 404. Most likely this is not the file that was meant.",
     remedy: "Add a service. A lone service needs no route: it takes every request.",
     example: "[service.shop]\nendpoints = [\"127.0.0.1:9101\"]",

@@ -8,6 +8,7 @@
 mod discovery;
 mod gateway;
 mod node;
+mod pool;
 mod resilience;
 mod route;
 mod service;
@@ -24,7 +25,8 @@ pub(super) struct Lint {
 
 /// Every lint, by table.
 pub(super) fn all() -> impl Iterator<Item = &'static Lint> {
-    let all = [gateway::LINTS, node::LINTS, service::LINTS, discovery::LINTS, resilience::LINTS, route::LINTS];
+    let all =
+        [gateway::LINTS, node::LINTS, service::LINTS, discovery::LINTS, pool::LINTS, resilience::LINTS, route::LINTS];
     all.into_iter().flatten()
 }
 

@@ -17,6 +17,9 @@ pub mod discovery;
 pub mod either;
 pub mod gateway;
 pub mod node;
+pub mod pool;
+mod pool_part;
+mod pool_text;
 pub mod request_part;
 pub mod resilience;
 pub mod route;
@@ -33,6 +36,7 @@ use serde::{Deserialize, Serialize};
 pub use discovery::{Dns, Register};
 pub use gateway::{AccessLog, Gateway, Listener, LogFormat, Trace};
 pub use node::{Admin, Api, Deploys, Scope, Store, Token};
+pub use pool::Pool;
 pub use resilience::{Failover, Hold, Outlier, Park, Queue, RetryBudget};
 pub use route::{Cors, HeaderChanges, Redirect, Route};
 pub use scalar::Name;
@@ -87,6 +91,13 @@ pub struct Config {
     /// Why: only you know them.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub service: BTreeMap<Name, Service>,
+    /// The Postgres servers whose connections clients share, by name.
+    ///
+    /// Default: none (nothing is pooled). Range: `0` to `100` pools. Reload: restart.
+    ///
+    /// Why: only you know them.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub pool: BTreeMap<Name, Pool>,
     /// Whom the names of `dns` and `srv` are asked of.
     ///
     /// Default: none (the servers of `/etc/resolv.conf`). Range: one table. Reload: live.

@@ -396,7 +396,7 @@ fn in_ticks(error: &dyn fmt::Display, text: &str) -> String {
 }
 
 /// Whether `text` can be a host: an IPv4 address or labels of letters, digits, `-` and `_`.
-fn is_host(text: &str) -> bool {
+pub(super) fn is_host(text: &str) -> bool {
     let label = |l: &str| {
         (1..=63).contains(&l.len())
             && !l.starts_with('-')

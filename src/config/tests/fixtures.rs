@@ -13,7 +13,10 @@ const SHOP: &str = "[service.shop]\nendpoints = [\"10.0.0.1:80\", \"10.0.0.2:80\
 /// The same with an endpoint in each of two tiers.
 const TIERS: &str = "[service.shop]\nendpoints = [\"10.0.0.1:80\", { address = \"10.0.0.2:80\", tier = 1 }]\nhealth = { path = \"/up\" }\n";
 
-/// Rules and what breaks them. `@` stands for [`BASE`], `#shop` for [`SHOP`], `#tiers` for [`TIERS`].
+/// A pool that has nothing but what it needs.
+const POOL: &str = "[pool.main]\nlisten = \"127.0.0.1:6432\"\nservers = [\"127.0.0.1:5432\"]\nauth = { user = \"evenkeel\", password = \"${file:/etc/evenkeel/pg}\" }\n";
+
+/// Rules and what breaks them. `@` stands for [`BASE`], `#shop` for [`SHOP`], `#tiers` for [`TIERS`], `#pool` for [`POOL`].
 const FIXTURES: &[(&str, &str)] = &[
     ("syntax", "[gateway]\nlisten = 127.0.0.1:8080\n"),
     ("unreadable-secret", "@#shop[token.a]\nhash = \"${env:NOT_SET}\"\nscopes = [\"operator\"]\n"),
@@ -140,6 +143,44 @@ const FIXTURES: &[(&str, &str)] = &[
     ),
     ("split-of-one", "@#shop[[route]]\nsplit = { shop = 100 }\n"),
     ("page-never-sent", "@#shop[[route]]\nservice = \"shop\"\nerror_pages = { \"418\" = \"sorry.html\" }\n"),
+    ("unreadable-pool-file", "#poolauth_file = \"wrong.txt\"\n"),
+    (
+        "pools-share-database",
+        "#pool[pool.other]\nlisten = \"127.0.0.1:6432\"\nservers = [\"127.0.0.1:5433\"]\nauth = { user = \"evenkeel\", password = \"${file:/etc/evenkeel/pg}\" }\n",
+    ),
+    (
+        "certificate-without-ca",
+        "[pool.main]\nlisten = \"127.0.0.1:6432\"\nservers = [\"127.0.0.1:5432\"]\nauth = { user = \"evenkeel\", password = \"${file:/etc/evenkeel/pg}\", certificate = true }\n",
+    ),
+    ("direct-without-tls", "#poolserver_tls = { direct = true }\n"),
+    (
+        "pool-loop",
+        "[pool.main]\nlisten = \"127.0.0.1:6432\"\nservers = [\"localhost:6432\"]\nauth = { user = \"evenkeel\", password = \"${file:/etc/evenkeel/pg}\" }\n",
+    ),
+    (
+        "same-server",
+        "[pool.main]\nlisten = \"127.0.0.1:6432\"\nservers = [\"127.0.0.1\", \"127.0.0.1:5432\"]\nauth = { user = \"evenkeel\", password = \"${file:/etc/evenkeel/pg}\" }\n",
+    ),
+    ("pool-above-max-connections", "#poolsize = 78\nreserve = 3\n"),
+    ("min-size-above-size", "#poolmin_size = 30\n"),
+    ("pinned-take-all", "#poolmax_pinned = 20\n"),
+    ("reserve-never-opens", "#poolreserve = 5\nreserve_after = \"2m\"\n"),
+    ("queue-below-connect", "#poolqueue_timeout = \"4s\"\n"),
+    ("pool-rule-without-effect", "#pool[[pool.main.rule]]\ndatabase = \"shop\"\n"),
+    ("session-state-in-session-mode", "#poolmode = \"session\"\nsession_state = \"reset\"\n"),
+    (
+        "pool-in-the-clear",
+        "[pool.main]\nlisten = \"0.0.0.0:6432\"\nservers = [\"127.0.0.1\"]\nauth = { user = \"evenkeel\", password = \"${file:/etc/evenkeel/pg}\" }\n",
+    ),
+    (
+        "server-tls-unverified",
+        "[pool.main]\nlisten = \"127.0.0.1:6432\"\nservers = [\"10.0.0.5\"]\nauth = { user = \"evenkeel\", password = \"${file:/etc/evenkeel/pg}\" }\n",
+    ),
+    ("weak-verifiers", "#poolauth_file = \"md5.txt\"\n"),
+    (
+        "password-in-configuration",
+        "[pool.main]\nlisten = \"127.0.0.1:6432\"\nservers = [\"127.0.0.1\"]\nauth = { user = \"evenkeel\", password = \"hunter2\" }\n",
+    ),
     (
         "cors-without-options",
         "@#shop[[route]]\nservice = \"shop\"\nmethods = [\"PUT\"]\ncors = { origins = [\"https://a.example\"] }\n",
@@ -150,7 +191,7 @@ const FIXTURES: &[(&str, &str)] = &[
 const ELSEWHERE: [&str; 4] = ["unreadable-file", "address-unavailable", "damaged-overrides", "overrides-not-kept"];
 
 fn fixture(text: &str) -> String {
-    text.replace('@', BASE).replace("#shop", SHOP).replace("#tiers", TIERS)
+    text.replace('@', BASE).replace("#shop", SHOP).replace("#tiers", TIERS).replace("#pool", POOL)
 }
 
 #[test]

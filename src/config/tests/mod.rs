@@ -5,6 +5,7 @@ mod documents;
 mod findings;
 mod fixtures;
 mod plans;
+mod pools;
 mod resilience;
 
 use std::io;
@@ -34,6 +35,13 @@ fn env(name: &str) -> Option<String> {
 fn file(path: &Path, most: usize) -> io::Result<Vec<u8>> {
     let content = match path.to_str() {
         Some("/run/secrets/team") => format!("{SECRET}\n").into_bytes(),
+        Some("/etc/evenkeel/pg") => b"of-the-pooler\n".to_vec(),
+        Some("userlist.txt") => b"\"shop\" \"SCRAM-SHA-256$4096:c2FsdA==$c3RvcmVk:c2VydmVy\"\n".to_vec(),
+        Some("md5.txt") => b"\"shop\" \"md5d41d8cd98f00b204e9800998ecf8427e\"\n\"blog\" \"hunter2\"\n".to_vec(),
+        Some("wrong.txt") => b"\"shop\" \"x\"\nhunter2\n".to_vec(),
+        Some("pool.pem") => include_bytes!("../../../examples/pool/server.pem").to_vec(),
+        Some("pool.key") => include_bytes!("../../../examples/pool/server.key").to_vec(),
+        Some("other.key") => include_bytes!("other.key").to_vec(),
         Some("sorry.html") => b"<h1>sorry</h1>".to_vec(),
         Some("binary") => vec![0xff, 0xfe],
         Some("huge.html") => vec![b'x'; 100_000],

@@ -73,7 +73,7 @@ fn has(document: &Document<'_>, at: &Place, table: &[&str], key: &str) -> bool {
     }
     match table {
         [] => document.says(&at.then(key)),
-        ["NAME", rest @ ..] => ["intern", "ops", "dashboard", "shop", "shop-next", "reports"]
+        ["NAME", rest @ ..] => ["intern", "ops", "dashboard", "shop", "shop-next", "reports", "main"]
             .iter()
             .any(|name| has(document, &at.then(*name), rest, key)),
         [part, rest @ ..] => document.says(&at.then(*part)) && has(document, &at.then(*part), rest, key),
@@ -118,7 +118,7 @@ fn what_is_written_is_in_the_plan() {
         (compiled.workers, compiled.listeners.len(), compiled.admin_hosts.as_slice()),
         (Some(4), 2, &["console.example.com".to_owned()][..])
     );
-    assert_eq!(compiled.files.len(), 3, "the pages are watched");
+    assert_eq!(compiled.files.len(), 9, "the pages, and the files of the pool, are watched");
 }
 
 #[test]

@@ -107,7 +107,7 @@ impl Talk {
 }
 
 /// Reads until the value has come to rest.
-fn steady(read: impl Fn() -> Result<u64>) -> Result<u64> {
+pub(super) fn steady(read: impl Fn() -> Result<u64>) -> Result<u64> {
     let mut last: Vec<u64> = Vec::new();
     for _ in 0..READINGS {
         last.push(read()?);

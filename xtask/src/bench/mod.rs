@@ -1,9 +1,10 @@
-//! `cargo xtask bench gateway`: Evenkeel beside nginx, HAProxy and Envoy on this machine, in one run. `docs/benchmarks.md`
-//! says how to read what it prints. This file reads the options and prepares the ground that every run stands on: the
+//! `cargo xtask bench gateway`: Evenkeel beside nginx, HAProxy and Envoy on this machine, in one run; `cargo xtask bench pool`
+//! is in [`pool`]. `docs/benchmarks.md` says how to read what they print. This file reads the options and prepares the ground that every run stands on: the
 //! load tools and the product are built, the upstream runs, and everything is in a folder of its own that is made anew.
 
 mod gateway;
 mod idle;
+mod pool;
 mod process;
 mod proxy;
 mod table;
@@ -63,8 +64,11 @@ struct Ground<'a> {
 }
 
 pub(crate) fn command(workspace: &Workspace, mut args: Args) -> Result<()> {
-    let what = args.word();
-    ensure!(what.as_deref() == Some("gateway"), "say what to measure: `cargo xtask bench gateway`");
+    match args.word().as_deref() {
+        Some("gateway") => {}
+        Some("pool") => return pool::command(workspace, args),
+        _ => bail!("say what to measure: `cargo xtask bench gateway` or `cargo xtask bench pool`"),
+    }
     let default = Options::default();
     let is_smoke = args.flag("--smoke");
     let options = Options {

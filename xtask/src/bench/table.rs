@@ -41,7 +41,7 @@ impl Sample {
 }
 
 /// The middle value; the mean of the two in the middle if their number is even; 0 of none.
-fn middle(values: impl Iterator<Item = f64>) -> f64 {
+pub(super) fn middle(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
     match values.len() {

@@ -1,0 +1,11 @@
+//! The pooler's own side of a real Postgres: logging in, TLS, questions, cancellations, and which server is the primary.
+
+#![allow(clippy::unwrap_used, reason = "this is all test code; an unwrap that fails is a test that fails")]
+
+mod cancel;
+mod cluster;
+mod failover;
+mod kit;
+mod lookup;
+mod open;
+mod tls;
