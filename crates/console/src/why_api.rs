@@ -9,7 +9,7 @@ use axum::extract::{Path, RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use http::HeaderMap;
 use kernel::journal::{JournalQuery, Order, Record};
-use kernel::trace::{RequestTrace, Step, What, Why};
+use kernel::trace::{RequestTrace, Why};
 use serde_json::json;
 
 use crate::accept::{Shape, shape};
@@ -65,16 +65,8 @@ async fn beside(shared: &Shared, traces: &[RequestTrace]) -> Vec<Record> {
     };
     let page = kept(shared, "the journal", move |node| node.journal().read(&query)).await;
     let records = page.map(|page| page.records).unwrap_or_default();
-    let is_about = |r: &Record| r.service.is_empty() || traces.iter().any(|t| subject(t) == r.service);
+    let is_about = |r: &Record| r.service.is_empty() || traces.iter().any(|t| t.subject() == r.service);
     records.into_iter().filter(is_about).take(BESIDE).collect()
-}
-
-/// What records about it name as their service: a transaction's is its pool.
-fn subject(trace: &RequestTrace) -> &str {
-    match trace.steps.first() {
-        Some(Step { what: What::Began { pool, .. }, .. }) => pool,
-        _ => &trace.service,
-    }
 }
 
 /// `GET /v1/traces`.
