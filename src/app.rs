@@ -28,6 +28,7 @@ use kernel::trace::{TraceLine, Why};
 use kernel::{Clock, DrainTrigger, Entropy, Finding, Moment, Severity};
 use observe::{Process, Registry};
 use pool::Pools;
+use pool::tallies::PoolTallies;
 use store::Store;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
@@ -43,6 +44,7 @@ use crate::listening::bind_all;
 use crate::operate::Operations;
 use crate::overrides::MemoryStore;
 use crate::service_manager::ServiceManager;
+use crate::views::Both;
 use reloading::{LastReload, Read, ReloadCells};
 
 /// How long the end waits for the disk.
@@ -98,8 +100,26 @@ pub struct Addresses {
     pub console: Option<SocketAddr>,
     /// The API for applications.
     pub api: Option<SocketAddr>,
-    /// Pools, by name.
-    pub pools: Vec<(String, SocketAddr)>,
+    /// Pools: each with each of its addresses.
+    pub pools: Vec<(String, PoolAddress)>,
+}
+
+/// Where a pool listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PoolAddress {
+    /// TCP.
+    Tcp(SocketAddr),
+    /// A Unix socket.
+    Unix(PathBuf),
+}
+
+impl std::fmt::Display for PoolAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            PoolAddress::Tcp(address) => write!(f, "{address}"),
+            PoolAddress::Unix(path) => write!(f, "{}", path.display()),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -223,7 +243,7 @@ impl App {
             gateway: bound.gateway.iter().map(|held| held.address).collect(),
             console: Some(bound.admin.address),
             api: bound.api.as_ref().map(|held| held.address),
-            pools: bound.pools.iter().map(|(_, held)| (held.name.clone(), held.address)).collect(),
+            pools: crate::pool_sockets::addresses(&compiled, &bound.pools),
         };
         let doors = bound.duplicates().map_err(system("duplicate the listeners"))?;
         let listeners: Vec<_> = bound.gateway.into_iter().map(|held| held.socket).collect();
@@ -268,7 +288,9 @@ impl App {
         drop(listeners);
         let gateway = Arc::new(gateway);
         if let Some(store) = &store {
-            store.keep_tallies(gateway.clone());
+            let views = pools.clone();
+            let transactions = PoolTallies::new(move || views.view());
+            store.keep_tallies(Arc::new(Both(gateway.clone(), Arc::new(transactions))));
         }
         let own = addresses.gateway.clone();
         let found = &compiled.discovery;

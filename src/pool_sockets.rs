@@ -10,7 +10,7 @@ use std::path::Path;
 use pool::PoolSocket;
 use pool::plan::Listen;
 
-use crate::app::StartError;
+use crate::app::{PoolAddress, StartError};
 use crate::config::Compiled;
 use crate::handover::{Held, asking};
 
@@ -38,6 +38,28 @@ pub(crate) fn sockets(compiled: &Compiled, tcp: Vec<(SocketAddr, Held)>) -> Resu
         }
     }
     Ok(sockets)
+}
+
+/// Where the pools listen: each with each of its addresses, as they are bound. Pools may share one.
+pub(crate) fn addresses(compiled: &Compiled, tcp: &[(SocketAddr, Held)]) -> Vec<(String, PoolAddress)> {
+    let mut all = Vec::new();
+    for pool in &compiled.pools.pools {
+        for listen in &pool.listen {
+            let found = match listen {
+                Listen::Unix(path) => Some(PoolAddress::Unix(path.clone())),
+                Listen::Tcp(address) => {
+                    // Of addresses with any port each pool has its own.
+                    let own = format!("pool.{}", pool.name);
+                    let is_it = |(wanted, held): &&(SocketAddr, Held)| {
+                        wanted == address && (address.port() != 0 || held.name == own)
+                    };
+                    tcp.iter().find(is_it).map(|(_, held)| PoolAddress::Tcp(held.address))
+                }
+            };
+            all.extend(found.map(|found| (pool.name.clone(), found)));
+        }
+    }
+    all
 }
 
 fn bind(path: &Path, is_taking_over: bool) -> io::Result<UnixListener> {

@@ -1,9 +1,24 @@
 //! What the console shows, from what the data plane knows and what operators decided.
 
+use std::sync::Arc;
+
 use console::view::{BudgetView, EndpointState, EndpointView, ServiceView, TrafficView};
 use gateway::inspect;
+use kernel::tally::{Counts, Subject, TallySource};
 
 use crate::operate::Operations;
+
+/// What two data planes have counted.
+#[derive(Debug)]
+pub(crate) struct Both(pub(crate) Arc<dyn TallySource>, pub(crate) Arc<dyn TallySource>);
+
+impl TallySource for Both {
+    fn take(&self) -> Vec<(Subject, Counts)> {
+        let mut all = self.0.take();
+        all.extend(self.1.take());
+        all
+    }
+}
 
 /// Counters.
 pub(crate) fn traffic(from: inspect::TrafficView) -> TrafficView {

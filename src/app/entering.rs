@@ -14,7 +14,7 @@ use kernel::{Drain, DrainPhase, Event};
 use tokio::task::JoinHandle;
 
 use super::reloading::watch;
-use super::{App, Settable, Source, StartError, system};
+use super::{App, PoolAddress, Settable, Source, StartError, system};
 use crate::handover::asking::{AskError, Asking};
 use crate::service_manager::watchdog;
 
@@ -84,7 +84,10 @@ impl App {
     /// Tells the node before that it may go. If it stays, this one goes.
     async fn replace(&self, asking: Asking) -> Result<(), StartError> {
         let addresses = &self.addresses;
-        let pools = addresses.pools.iter().map(|(_, address)| address);
+        let pools = addresses.pools.iter().filter_map(|(_, address)| match address {
+            PoolAddress::Tcp(address) => Some(address),
+            PoolAddress::Unix(_) => None,
+        });
         let keeps: Vec<SocketAddr> =
             addresses.gateway.iter().chain(&addresses.console).chain(&addresses.api).chain(pools).copied().collect();
         let (from_pid, to_pid) = (u64::from(asking.pid()), u64::from(std::process::id()));
@@ -154,12 +157,18 @@ impl super::Inner {
 
     /// What the service manager shows.
     pub(super) fn status(&self) -> String {
-        let gateways: Vec<String> = self.addresses.gateway.iter().map(SocketAddr::to_string).collect();
+        let pools = self.addresses.pools.iter().map(|(_, address)| address.to_string());
+        let mut places: Vec<String> = self.addresses.gateway.iter().map(SocketAddr::to_string).collect();
+        for place in pools {
+            if !places.contains(&place) {
+                places.push(place);
+            }
+        }
         let valid = match self.reloads.valid.get() {
             1 => "",
             _ => "; the last configuration was refused, the one from before is in force",
         };
-        format!("Serving on {}{valid}.", gateways.join(", "))
+        format!("Serving on {}{valid}.", places.join(", "))
     }
 
     /// Lets the service manager know that this process turns, twice as often as it asks for: this task is part of the

@@ -96,11 +96,27 @@ impl Node for Inner {
     }
 
     fn why(&self, id: &str) -> Why {
-        self.gateway.why(id)
+        if !id.starts_with("tx-") {
+            return self.gateway.why(id);
+        }
+        match (self.pools.why(id), self.gateway.why(id)) {
+            (Some(found), _) => Why::Found(vec![found]),
+            (None, found @ Why::Found(_)) => found,
+            // There is no sample of transactions, and each pool has its own bound for slow ones.
+            (None, Why::NotKept { .. }) => {
+                Why::NotKept { oldest_unix_ms: self.pools.oldest_trace_unix_ms(), sample_one_in: 0, slow_ms: 0 }
+            }
+        }
     }
 
     fn traces(&self, most: usize, service: Option<&str>) -> Vec<TraceLine> {
-        self.gateway.traces(most, service)
+        let mut lines = self.gateway.traces(most, service);
+        if service.is_none() {
+            lines.extend(self.pools.traces(most));
+            lines.sort_by_key(|line| std::cmp::Reverse(line.at_unix_us));
+            lines.truncate(most);
+        }
+        lines
     }
 
     fn store(&self) -> Vec<FileHealth> {

@@ -1,7 +1,7 @@
 //! `evenkeel up`: runs a node until it is told to stop.
 //!
-//! Standard output gets one line for each address (`listening gateway http://…`, `listening console http://…`,
-//! `listening api http://…`) and then `ready`; the log goes to standard error. Signals: SIGTERM stops in order after
+//! Standard output gets one line for each address (`listening gateway http://…`, `listening pool NAME …`,
+//! `listening console http://…`, `listening api http://…`) and then `ready`; the log goes to standard error. Signals: SIGTERM stops in order after
 //! `drain_delay`, SIGINT (Ctrl-C) does so without that delay, either of them a second time ends at once; SIGHUP reads
 //! the configuration again; SIGUSR1 opens log files anew; SIGUSR2 starts the next process, which takes over.
 //!
@@ -116,6 +116,9 @@ fn announce(addresses: &Addresses) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     for address in &addresses.gateway {
         writeln!(out, "listening gateway http://{address}")?;
+    }
+    for (pool, address) in &addresses.pools {
+        writeln!(out, "listening pool {pool} {address}")?;
     }
     if let Some(address) = addresses.console {
         writeln!(out, "listening console http://{address}")?;

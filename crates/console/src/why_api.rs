@@ -65,7 +65,7 @@ async fn beside(shared: &Shared, traces: &[RequestTrace]) -> Vec<Record> {
     };
     let page = kept(shared, "the journal", move |node| node.journal().read(&query)).await;
     let records = page.map(|page| page.records).unwrap_or_default();
-    let is_about = |r: &Record| r.service.is_empty() || traces.iter().any(|t| t.service == r.service);
+    let is_about = |r: &Record| r.service.is_empty() || traces.iter().any(|t| t.subject() == r.service);
     records.into_iter().filter(is_about).take(BESIDE).collect()
 }
 

@@ -261,6 +261,14 @@ pub(crate) fn not_kept(id: &str, why: &Why, now_unix_ms: u64) -> Vec<String> {
         ),
         None => "No trace is kept yet: they are held in memory, and begin anew when the process does.".to_owned(),
     });
+    if id.starts_with("tx-") {
+        text.push(
+            "Kept are transactions that failed, were turned away, waited long for a connection, moved to another, or were \
+             slow for their pool. None of the others are kept."
+                .to_owned(),
+        );
+        return text;
+    }
     let slow = match slow_ms {
         0 => String::new(),
         ms => format!(", or took longer than {}", words::latency(Some(*ms as f64))),

@@ -563,6 +563,30 @@ events! {
         takes: u64,
     } "{service} may open {cap} connections, and {endpoint} takes {takes}"
 
+    /// Clients of a pool were turned away because its connections are too few for what they do.
+    PoolSaturated "pool.saturated" 1 Warn plain often {
+        /// The pool
+        service: String,
+        /// The database
+        database: String,
+        /// The user
+        user: String,
+        /// How long they waited, or how many did
+        reason: String,
+    } "{service} turns clients of {user} in {database} away: {reason}"
+
+    /// A statement of a client was refused because it would have kept its connection, and too many clients do already.
+    PoolPinnedOut "pool.pinned_out" 1 Warn plain often {
+        /// The pool
+        service: String,
+        /// The database
+        database: String,
+        /// The user
+        user: String,
+        /// How many may
+        most: u64,
+    } "{service} lets no more clients of {user} in {database} keep their connections: {most} do"
+
     /// An operator ordered something of a pool
     PoolOrdered "pool.ordered" 1 Info mark once {
         /// Of the pool

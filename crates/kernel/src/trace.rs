@@ -308,6 +308,14 @@ pub struct TraceLine {
 }
 
 impl RequestTrace {
+    /// What events about it name as their service: its service, or a transaction's pool.
+    pub fn subject(&self) -> &str {
+        match self.steps.first() {
+            Some(Step { what: What::Began { pool, .. }, .. }) => pool,
+            _ => &self.service,
+        }
+    }
+
     /// Whether it is a transaction of a pool.
     pub fn is_transaction(&self) -> bool {
         matches!(self.steps.first(), Some(Step { what: What::Began { .. }, .. }))

@@ -11,6 +11,7 @@ use crate::session::{Failure, Resume};
 use crate::sql::Touches;
 use crate::statements::Statement;
 use crate::stats::StatementCells;
+use crate::stats::story::{SqlState, Transaction};
 
 /// Most messages that are sent before the first of them is answered: beyond it the client is not read.
 pub(crate) const MAX_REPLIES: usize = 4_096;
@@ -50,6 +51,8 @@ pub(crate) struct Backend {
     pub(crate) is_spoilt: bool,
     /// The client's turn.
     pub(crate) turn: Turn,
+    /// What happens in the transaction that goes on, for who asks later.
+    pub(crate) story: Transaction,
 }
 
 /// What was sent and waits for its answer.
@@ -103,8 +106,8 @@ pub(crate) struct Measure {
     pub(crate) fingerprint: u64,
     /// Rows so far.
     pub(crate) rows: u64,
-    /// Whether it has failed.
-    pub(crate) has_failed: bool,
+    /// What it failed with.
+    pub(crate) error: Option<SqlState>,
 }
 
 /// What the pooler has done on a connection, by a simple query of its own.
@@ -163,8 +166,10 @@ pub(crate) struct Turn {
     pub(crate) is_answered: bool,
     /// The client's unnamed statement when the turn began.
     pub(crate) unnamed: Option<Arc<Statement>>,
-    /// Whether a statement has failed.
+    /// Whether a statement has failed, and it was not rolled back to before it.
     pub(crate) has_failed: bool,
+    /// Whether what there is of the transaction has been counted: it lost its connection, or was ended here.
+    pub(crate) is_counted: bool,
     /// How many statements there were.
     pub(crate) statements: u64,
 }
@@ -201,6 +206,7 @@ impl Backend {
             fatal: None,
             is_spoilt: false,
             turn: Turn::default(),
+            story: Transaction::default(),
         }
     }
 
@@ -227,6 +233,7 @@ impl Turn {
         self.is_answered = false;
         self.unnamed = unnamed;
         self.has_failed = false;
+        self.is_counted = false;
         self.statements = 0;
     }
 }
@@ -234,7 +241,7 @@ impl Turn {
 impl Measure {
     /// It begins now.
     pub(crate) fn new(since: Moment, fingerprint: u64, cells: Option<Arc<StatementCells>>) -> Measure {
-        Measure { since, cells, fingerprint, rows: 0, has_failed: false }
+        Measure { since, cells, fingerprint, rows: 0, error: None }
     }
 }
 
@@ -274,6 +281,11 @@ impl Known {
     /// None is there any more.
     pub(crate) fn clear(&mut self) {
         self.by_id.clear();
+    }
+
+    /// The statement of this id, if it is there.
+    pub(crate) fn get(&self, id: u64) -> Option<&Arc<Statement>> {
+        self.by_id.get(&id).map(|held| &held.statement)
     }
 
     /// How many there are.

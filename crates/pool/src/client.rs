@@ -41,6 +41,34 @@ pub(crate) struct Client {
     pub(crate) key: Key,
     /// When it is in line: which place.
     pub(crate) ticket: u64,
+    /// Why it was put in line last.
+    pub(crate) wait: Wait,
+}
+
+/// Why a client waits.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// All connections are in use.
+    #[default]
+    Busy,
+    /// There may be more.
+    Opening,
+    /// There is no primary that answers.
+    NoPrimary,
+    /// An operator has paused the pool.
+    Paused,
+}
+
+impl Wait {
+    /// As a step of a transaction says it.
+    pub(crate) fn reason(self) -> &'static str {
+        match self {
+            Wait::Busy => "all connections were in use",
+            Wait::Opening => "one more had to be opened",
+            Wait::NoPrimary => "there was no primary that answered",
+            Wait::Paused => "the pool was paused",
+        }
+    }
 }
 
 /// What a client is doing.

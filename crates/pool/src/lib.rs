@@ -31,6 +31,7 @@ pub mod orders;
 pub mod plan;
 pub mod sql;
 pub mod stats;
+pub mod tallies;
 pub mod tls;
 pub mod transport;
 pub mod verifiers;

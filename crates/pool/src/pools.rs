@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use kernel::trace::{RequestTrace, TraceLine};
 use kernel::{Clock, Drain, DrainPhase, Entropy, Event, Journal};
 use mio::Poll;
 use tokio::runtime::Handle;
@@ -19,6 +20,7 @@ use crate::console::Reload;
 use crate::orders::{Order, OrderError};
 use crate::plan::{Listen, Mode, Plan, PoolPlan};
 use crate::shared::{Accepting, Commons, Mail, Mailbox, PoolShared, Whom};
+use crate::stats::story::{self, Stories};
 use crate::stats;
 use crate::tls;
 use crate::verifiers::Verifiers;
@@ -75,6 +77,8 @@ impl Pools {
             mailboxes.push(Mailbox::new(mio::Waker::new(poll.registry(), MAIL)?));
             polls.push(poll);
         }
+        let mut entropy = Entropy::from_os().map_err(io::Error::other)?;
+        let stories = (0..workers).map(|worker| Stories::new(worker, entropy.next_u64())).collect();
         let commons = Arc::new(Commons {
             clock,
             journal,
@@ -83,6 +87,7 @@ impl Pools {
             mailboxes,
             pools: ArcSwap::default(),
             next_id: AtomicU64::new(1),
+            stories,
             console: OnceLock::new(),
         });
         let pools = plan.pools.iter().map(|plan| start_pool(&commons, plan)).collect::<io::Result<Vec<_>>>()?;
@@ -226,6 +231,21 @@ impl Pools {
             }
         }
         killed_or(&order, killed)
+    }
+
+    /// What is known of a transaction by its id, such as `tx-6c0f1e2d3b4a5968`.
+    pub fn why(&self, id: &str) -> Option<RequestTrace> {
+        story::why(&self.0.commons.stories, id, &self.0.commons.clock)
+    }
+
+    /// The newest transactions of which something is known, newest first.
+    pub fn traces(&self, most: usize) -> Vec<TraceLine> {
+        story::lines(&self.0.commons.stories, most, &self.0.commons.clock)
+    }
+
+    /// When the oldest transaction began of which something is known, in milliseconds since the Unix epoch.
+    pub fn oldest_trace_unix_ms(&self) -> Option<u64> {
+        story::oldest_unix_ms(&self.0.commons.stories, &self.0.commons.clock)
     }
 
     /// Waits until every worker has ended.

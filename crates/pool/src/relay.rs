@@ -18,6 +18,7 @@
 //! documentation of the protocol, and `PostgresMain`.
 
 pub(crate) mod down;
+pub(crate) mod tell;
 pub(crate) mod up;
 
 use std::sync::Arc;
@@ -28,7 +29,7 @@ use crate::plan::SessionState;
 use crate::session::Failure;
 use crate::sql::Touches;
 use crate::statements::Statements;
-use crate::stats::StatementTable;
+use crate::stats::{Failure as Counted, GroupCells, StatementTable};
 use crate::wire::frontend;
 
 /// What the relay needs beside the two ends.
@@ -40,6 +41,8 @@ pub(crate) struct Context<'a> {
     pub(crate) table: &'a mut StatementTable,
     /// As whose.
     pub(crate) group: u32,
+    /// Where all else is counted.
+    pub(crate) cells: &'a GroupCells,
     /// The time.
     pub(crate) now: Moment,
     /// What becomes of the session's state.
@@ -52,6 +55,8 @@ pub(crate) struct Context<'a> {
     pub(crate) may_pin: bool,
     /// Most prepared statements at the connection.
     pub(crate) max_prepared: usize,
+    /// Whether a statement was refused because too many clients keep their connections.
+    pub(crate) was_pinned_out: bool,
 }
 
 /// State that cannot follow a client to another connection.
@@ -64,8 +69,15 @@ pub(crate) fn settings() -> Touches {
     Touches::SET | Touches::SET_CONFIG
 }
 
-/// Why a statement is refused that touches its session so; `None`: it is not.
-fn refusal(touches: Touches, context: &Context<'_>) -> Option<Failure> {
+/// Why a statement is refused that touches its session so; `None`: it is not. What is refused is counted.
+fn refusal(touches: Touches, context: &mut Context<'_>) -> Option<Failure> {
+    let failure = why_refused(touches, context)?;
+    context.cells.fail(Counted::RefusedState);
+    context.was_pinned_out |= &*failure.sqlstate == "53400";
+    Some(failure)
+}
+
+fn why_refused(touches: Touches, context: &Context<'_>) -> Option<Failure> {
     if context.is_statement_mode && touches.has(Touches::BEGIN) {
         return Some(
             Failure::new("25000", "transactions of several statements are not allowed in statement mode")

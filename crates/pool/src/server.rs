@@ -24,6 +24,8 @@ pub(crate) struct Server {
     pub(crate) group: usize,
     /// Which of the pool's servers it leads to, and as which of its primaries.
     pub(crate) plan: Arc<ServerPlan>,
+    /// The server's name, once for each connection, so that workers do not share its count.
+    pub(crate) name: Arc<str>,
     pub(crate) epoch: u64,
     /// Where cancels go, and what they say.
     pub(crate) address: Address,

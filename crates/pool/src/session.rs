@@ -7,6 +7,7 @@ use foldhash::fast::RandomState;
 
 use crate::pairs::Pairs;
 use crate::statements::Statement;
+use crate::stats::story::Transaction;
 
 /// Most names of prepared statements of one client.
 pub(crate) const MAX_NAMES: usize = 10_000;
@@ -34,6 +35,8 @@ pub(crate) struct Session {
     pub(crate) resume: Option<Resume>,
     /// What its next message is answered with, because it could not be told when it happened.
     pub(crate) owed: Option<Box<Failure>>,
+    /// The story so far of its transaction, if that moves to another connection.
+    pub(crate) story: Option<Box<Transaction>>,
     /// Why it keeps its connection; empty: it does not.
     pub(crate) pinned: Option<Box<str>>,
 }
@@ -72,6 +75,7 @@ impl Session {
             skipping: None,
             resume: None,
             owed: None,
+            story: None,
             pinned: None,
         }
     }

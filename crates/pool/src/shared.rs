@@ -20,6 +20,7 @@ use crate::pools::Inner;
 use crate::server::Server;
 use crate::session::Failure;
 use crate::statements::Statements;
+use crate::stats::story::Stories;
 use crate::stats::{GroupCells, StatementShelf};
 use crate::verifiers::Verifiers;
 use crate::view::{ClientView, ConnectionView};
@@ -38,6 +39,8 @@ pub(crate) struct Commons {
     pub(crate) pools: ArcSwap<Vec<Arc<PoolShared>>>,
     /// Numbers of connections.
     pub(crate) next_id: AtomicU64,
+    /// What each worker remembers of its transactions.
+    pub(crate) stories: Vec<Stories>,
     /// Who answers the administrators' console.
     pub(crate) console: OnceLock<Weak<Inner>>,
 }

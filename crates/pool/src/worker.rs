@@ -26,6 +26,7 @@ mod login;
 mod look;
 mod lost;
 mod reject;
+mod tell;
 mod tick;
 
 use std::collections::{HashMap, VecDeque};
@@ -45,8 +46,8 @@ use crate::client::{Client, State};
 use crate::pairs::{Interner, Pairs};
 use crate::relay::Context;
 use crate::server::Server;
-use crate::shared::{Commons, GroupShared, Mail, PoolShared};
-use crate::stats::StatementTable;
+use crate::shared::{Commons, Mail, PoolShared};
+use crate::stats::{GroupCells, StatementTable};
 use groups::Group;
 
 /// How much is read at once.
@@ -354,6 +355,8 @@ impl Worker {
                 Ok(0) => lost = Some("the server closed the connection".to_owned()),
                 Ok(n) => {
                     server.is_readable = n == buffer.len() || server.transport.has_more();
+                    self.heard(at);
+                    let server = &mut self.servers[at];
                     if server.pending.is_empty() {
                         self.server_bytes(at, &buffer[..n]);
                     } else {
@@ -495,7 +498,7 @@ fn context<'a>(
     group: &Group,
     table: &'a mut StatementTable,
     now: Moment,
-    shared: &GroupShared,
+    cells: &'a GroupCells,
     is_pinned: bool,
 ) -> Context<'a> {
     let rule = &group.rule;
@@ -503,12 +506,14 @@ fn context<'a>(
         statements: &commons.statements,
         table,
         group: group.counted_as,
+        cells,
         now,
         session_state: rule.session_state,
         is_statement_mode: rule.mode == crate::plan::Mode::Statement,
         is_session_mode: rule.mode == crate::plan::Mode::Session,
-        may_pin: is_pinned || shared.pinned.load(Ordering::Relaxed) < group.max_pinned,
+        may_pin: is_pinned || group.shared.pinned.load(Ordering::Relaxed) < group.max_pinned,
         max_prepared: group.max_prepared,
+        was_pinned_out: false,
     }
 }
 

@@ -1,4 +1,5 @@
-//! The pooler's own side of a real Postgres: logging in, TLS, questions, cancellations, and which server is the primary.
+//! The pooler's own side of a real Postgres: logging in, TLS, questions, cancellations, which server is the primary;
+//! and what is told of those who came through it.
 
 #![allow(clippy::unwrap_used, reason = "this is all test code; an unwrap that fails is a test that fails")]
 
@@ -9,4 +10,6 @@ mod kit;
 mod lookup;
 mod open;
 mod pretend;
+mod through;
 mod tls;
+mod told;

@@ -57,7 +57,7 @@ impl Records {
             ..JournalQuery::default()
         };
         let mut records = Records::read(node, &query);
-        let is_about = |r: &Record| r.service.is_empty() || traces.iter().any(|t| t.service == r.service);
+        let is_about = |r: &Record| r.service.is_empty() || traces.iter().any(|t| t.subject() == r.service);
         records.records.retain(is_about);
         records.records.reverse();
         records.at_most(BESIDE)

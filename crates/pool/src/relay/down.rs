@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use super::Context;
+use super::tell::{Teller, state};
 use crate::backend::{Backend, Chore, Measure, Reply};
 use crate::pairs::{Interner, Pairs};
 use crate::session::{Failure, Session};
 use crate::stats::GroupCells;
+use crate::stats::story::{SqlState, Statement};
 use crate::wire::backend::{self as messages, Fields};
 use crate::wire::{self, HEADER, WireError, tag};
 
@@ -32,6 +34,7 @@ pub(crate) struct Down {
 pub(crate) struct Below<'a, 'c> {
     pub(crate) context: &'a mut Context<'c>,
     pub(crate) cells: &'a GroupCells,
+    pub(crate) teller: &'a Teller<'a>,
     pub(crate) interner: &'a mut Interner,
     /// The connection is quiet after an error, until its `ReadyForQuery`: then the transaction begins anew.
     pub(crate) is_rewinding: &'a mut bool,
@@ -282,16 +285,14 @@ impl Step<'_, '_, '_> {
         if let Some(Reply::Execute(_)) = self.backend.replies.front()
             && let Some(Reply::Execute(measure)) = self.backend.replies.pop_front()
         {
-            self.ended(&measure);
+            self.ended(measure);
         }
     }
 
-    fn ended(&mut self, measure: &Measure) {
-        let us = u64::try_from(self.below.context.now.since(measure.since).as_micros()).unwrap_or(u64::MAX);
-        self.below.cells.query_ended(us);
-        if let Some(cells) = &measure.cells {
-            cells.ended(us, measure.rows, measure.has_failed);
-        }
+    fn ended(&mut self, measure: Measure) {
+        let below = &self.below;
+        let to = (&mut self.backend.story, below.cells);
+        below.teller.statement(self.session.as_deref(), to, measure, below.context.now);
     }
 
     /// The server takes data. What was sent behind the statement before this was known: Sync is passed over, as Flush is; the
@@ -323,7 +324,7 @@ impl Step<'_, '_, '_> {
             return Ok(Verdict::Swallow);
         }
         if let Some(Reply::Query(measure)) = self.backend.replies.front_mut() {
-            measure.has_failed = true;
+            measure.error.get_or_insert(sql_state(body));
             self.backend.turn.has_failed = true;
             return Ok(Verdict::Pass);
         }
@@ -335,6 +336,8 @@ impl Step<'_, '_, '_> {
             return Ok(Verdict::Rewind);
         }
         self.backend.turn.has_failed = true;
+        let prepared = self.prepares();
+        let mut error = Some(sql_state(body));
         let mut was_sync = false;
         while let Some(front) = self.backend.replies.front() {
             was_sync = matches!(front, Reply::Sync);
@@ -342,15 +345,32 @@ impl Step<'_, '_, '_> {
                 break;
             }
             if let Some(reply) = self.backend.replies.pop_front() {
-                self.undone(reply);
+                self.undone(reply, &mut error);
             }
+        }
+        if let (Some(statement), Some(error)) = (prepared, error) {
+            // It was not to be run yet, so that it is no call; but it is what went wrong.
+            let context = &mut *self.below.context;
+            let cells = context.table.entry(context.group, statement.scan.fingerprint, &statement.text);
+            let told = Statement { cells, took_us: 0, rows: 0, error: Some(error) };
+            self.backend.story.statement(context.now, told);
         }
         self.backend.is_failed = !was_sync;
         Ok(Verdict::Pass)
     }
 
-    /// A message failed, or was passed over because one before it did.
-    fn undone(&mut self, reply: Reply) {
+    /// The statement that is prepared next.
+    fn prepares(&self) -> Option<Arc<crate::statements::Statement>> {
+        match self.backend.replies.front()? {
+            Reply::Parse { id: Some(id), .. } => self.backend.known.get(*id).cloned(),
+            Reply::Parse { id: None, .. } => self.backend.unnamed.clone(),
+            _ => None,
+        }
+    }
+
+    /// A message failed, or was passed over because one before it did. The first Execute gets the blame; the others have
+    /// not been run.
+    fn undone(&mut self, reply: Reply, error: &mut Option<SqlState>) {
         match reply {
             Reply::Parse { id, name, .. } => {
                 match id {
@@ -367,8 +387,10 @@ impl Step<'_, '_, '_> {
                 }
             }
             Reply::Execute(mut measure) => {
-                measure.has_failed = true;
-                self.ended(&measure);
+                measure.error = error.take();
+                if measure.error.is_some() {
+                    self.ended(measure);
+                }
             }
             // Whether it is closed is not known: the next one finds out.
             Reply::Close { is_silent: true } => self.backend.is_spoilt = true,
@@ -405,7 +427,7 @@ impl Step<'_, '_, '_> {
 
     fn ready(&mut self, status: u8) -> Result<(), WireError> {
         match self.backend.replies.pop_front() {
-            Some(Reply::Query(measure)) => self.ended(&measure),
+            Some(Reply::Query(measure)) => self.ended(measure),
             Some(Reply::Sync | Reply::Call) => {}
             other => return Err(unexpected("ReadyForQuery", other.as_ref())),
         }
@@ -414,6 +436,16 @@ impl Step<'_, '_, '_> {
             self.backend.replies.clear();
         }
         self.outcome.is_over = status == b'I' && self.backend.replies.is_empty() && !self.backend.copy_in;
+        match status {
+            b'I' => {
+                let (below, session) = (&self.below, self.session.as_deref());
+                let goes_on = !self.outcome.is_over || session.is_some_and(|session| session.passing > 0);
+                below.teller.transaction_over(session, self.backend, below.cells, below.context.now, goes_on);
+            }
+            // Whatever has failed was rolled back to a savepoint.
+            b'T' => self.backend.turn.has_failed = false,
+            _ => {}
+        }
         Ok(())
     }
 }
@@ -434,6 +466,10 @@ pub(crate) fn put_due(backend: &mut Backend, out: &mut Vec<u8>) {
 /// Whether it is the last word of a server that ends the connection.
 fn is_last_word(body: &[u8]) -> bool {
     Fields::read(body).is_ok_and(|fields| matches!(fields.severity(), "FATAL" | "PANIC"))
+}
+
+fn sql_state(body: &[u8]) -> SqlState {
+    Fields::read(body).map_or(*b"XX000", |fields| state(fields.sqlstate()))
 }
 
 fn failure(body: &[u8]) -> Failure {

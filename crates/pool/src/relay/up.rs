@@ -186,8 +186,15 @@ impl Relay<'_, '_> {
                 let text = message.body().strip_suffix(&[0]).unwrap_or(message.body());
                 Some(Reply::Query(self.measure(&sql::scan(text), text)))
             }
-            tag::PARSE => Some(Reply::Parse { id: None, name: None, is_silent: false }),
-            tag::BIND => Some(Reply::Bind),
+            tag::PARSE => {
+                self.context.cells.client_parses.inc();
+                self.context.cells.server_parses.inc();
+                Some(Reply::Parse { id: None, name: None, is_silent: false })
+            }
+            tag::BIND => {
+                self.context.cells.binds.inc();
+                Some(Reply::Bind)
+            }
             tag::DESCRIBE => Some(Reply::Describe),
             tag::EXECUTE => Some(Reply::Execute(Measure::new(self.context.now, 0, None))),
             tag::CLOSE => Some(Reply::Close { is_silent: false }),
@@ -288,12 +295,14 @@ impl Relay<'_, '_> {
 
     fn parse(&mut self, message: &Message<'_>) -> Result<(), WireError> {
         let parse = Parse::read(message.body())?;
+        self.context.cells.client_parses.inc();
         let mut text = Cow::Borrowed(parse.text);
         if parse.name.is_empty() {
             if let Some(failure) = refusal(sql::scan(parse.text).touches, self.context) {
                 text = Cow::Owned(failing(&failure));
             }
             let Ok(statement) = self.context.statements.intern(&text, parse.types) else { return Err(no_room()) };
+            self.context.cells.server_parses.inc();
             self.backend.replies.push_back(Reply::Parse { id: None, name: None, is_silent: false });
             frontend::put_parse(self.out, b"", &text, parse.types);
             self.backend.unnamed = Some(statement.clone());
@@ -341,6 +350,10 @@ impl Relay<'_, '_> {
             frontend::put_close(self.out, b'S', old.name(&mut room));
         }
         let is_silent = name.is_none();
+        self.context.cells.server_parses.inc();
+        if is_silent {
+            self.backend.story.prepared(self.context.now);
+        }
         self.backend.replies.push_back(Reply::Parse { id: Some(statement.id), name, is_silent });
         frontend::put_parse(self.out, statement.name(&mut room), &statement.text, &statement.types);
         self.backend.known.insert(statement);
@@ -360,6 +373,8 @@ impl Relay<'_, '_> {
         }
         match self.session.unnamed.clone() {
             Some(statement) => {
+                self.context.cells.server_parses.inc();
+                self.backend.story.prepared(self.context.now);
                 self.backend.replies.push_back(Reply::Parse { id: None, name: None, is_silent: true });
                 frontend::put_parse(self.out, b"", &statement.text, &statement.types);
                 self.backend.unnamed = Some(statement);
@@ -405,6 +420,7 @@ impl Relay<'_, '_> {
         }
         self.session.passing = message.missing();
         self.session.bound = statement;
+        self.context.cells.binds.inc();
         self.backend.replies.push_back(Reply::Bind);
         self.backend.turn.only_begun = false;
         Ok(())

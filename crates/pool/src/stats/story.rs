@@ -168,6 +168,14 @@ impl Transaction {
         }
     }
 
+    /// One more statement is prepared for it.
+    pub fn prepared(&mut self, now: Moment) {
+        match self.marks.last_mut() {
+            Some((_, Mark::Prepared(statements))) => *statements += 1,
+            _ => self.mark(now, Mark::Prepared(1)),
+        }
+    }
+
     /// A statement ended. Whether it was slow is the caller's to say, by [`Stories::slow`].
     #[inline]
     pub fn statement(&mut self, now: Moment, statement: Statement) {

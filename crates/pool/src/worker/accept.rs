@@ -113,6 +113,7 @@ impl Worker {
             since: self.now,
             key: Key::default(),
             ticket: 0,
+            wait: crate::client::Wait::default(),
         };
         if let Some(at) = self.take_in(client) {
             // What it said first is usually there already.

@@ -26,6 +26,7 @@ impl Worker {
 
     /// A client that waits gets an error instead, and waits no more.
     pub(super) fn fail_waiting(&mut self, at: usize, failure: Failure) {
+        self.tell_turned(at, &failure.message);
         let client = &mut self.clients[at];
         client.state = State::Idle;
         client.since = self.now;

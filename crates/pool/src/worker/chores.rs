@@ -11,6 +11,7 @@ use crate::plan::SessionState;
 use crate::relay::{opaque, query, settings};
 use crate::session::{Failure, Resume};
 use crate::sql::Touches;
+use crate::stats::story::Mark;
 
 /// Brings a connection into a transaction that has failed. The words are seen in the server's log.
 const FAILED: &str = "BEGIN; ROLLBACK TO SAVEPOINT \"the connection of this transaction was lost\"";
@@ -53,6 +54,8 @@ impl Worker {
 
     /// Brings a connection to where a transaction was that has lost its own.
     pub(super) fn resume(&mut self, server: usize, resume: Resume) {
+        // One that has failed was counted when it did.
+        self.servers[server].backend.turn.is_counted = resume == Resume::Failed;
         let text = match &resume {
             Resume::Begin(text) => String::from_utf8_lossy(text).into_owned(),
             Resume::Failed => FAILED.to_owned(),
@@ -185,7 +188,10 @@ impl Worker {
             }
             (ChoreKind::Replay { wanted }, Some(at)) => match chore.error {
                 None => {
-                    self.servers[server].backend.settings = wanted;
+                    let now = self.now;
+                    let backend = &mut self.servers[server].backend;
+                    backend.story.mark(now, Mark::Replayed(differing(&backend.settings, &wanted)));
+                    backend.settings = wanted;
                     self.prepare(at, server);
                 }
                 Some(error) => {
@@ -289,6 +295,13 @@ impl Worker {
             self.leave(at);
         }
     }
+}
+
+/// How many settings differ.
+fn differing(found: &Pairs, wanted: &Pairs) -> u32 {
+    let set = wanted.iter().filter(|(name, value)| found.get(name) != Some(value)).count();
+    let reset = found.iter().filter(|(name, _)| wanted.get(name).is_none()).count();
+    u32::try_from(set + reset).unwrap_or(u32::MAX)
 }
 
 /// What brings a connection from one set of settings to another.

@@ -50,6 +50,13 @@ pub(crate) struct Group {
     pub(crate) not_before: Moment,
     /// What the last attempt failed with.
     pub(crate) trouble: Option<String>,
+    /// From when on a statement is slow.
+    pub(crate) slow: Option<Duration>,
+    /// When its server was last taken to be alive.
+    pub(crate) heard: Moment,
+    /// When the journal was last told that clients were turned away, and that one may not keep its connection.
+    pub(crate) told_saturated: Option<Moment>,
+    pub(crate) told_pinned_out: Option<Moment>,
 }
 
 impl Group {
@@ -71,6 +78,10 @@ impl Group {
             failed: 0,
             not_before: Moment::ZERO,
             trouble: None,
+            slow: plan.slow,
+            heard: Moment::ZERO,
+            told_saturated: None,
+            told_pinned_out: None,
         }
     }
 
@@ -80,6 +91,7 @@ impl Group {
         self.rule = plan.rule(&self.shared.database, &self.shared.user);
         self.max_pinned = plan.max_pinned.min(self.rule.size);
         self.max_prepared = plan.max_prepared_statements as usize;
+        self.slow = plan.slow;
     }
 }
 
@@ -142,14 +154,17 @@ impl Worker {
         let most = shared.pool.plan.load().max_waiting;
         if self.groups[group].waiting.len() as u64 >= u64::from(most) {
             shared.cells.shard(self.index).fail(Counted::QueueFull);
+            self.tell_saturated(group, &format!("{most} wait for a connection already"));
             return Err(Failure::new("53300", format!("{most} clients wait for a connection already"))
                 .hint("`max_waiting` of this pool says how many may; `size` says how many connections there are"));
         }
         self.ticket += 1;
+        let wait = self.why_wait(group);
         let client = &mut self.clients[at];
         client.state = State::Waiting;
         client.since = self.now;
         client.ticket = self.ticket;
+        client.wait = wait;
         let entry = (at, client.generation, client.ticket);
         self.groups[group].waiting.push_back(entry);
         self.publish_head(group);
@@ -374,6 +389,7 @@ impl Worker {
             backend: Backend::new(reported.clone(), self.nothing.clone()),
             shared: shared.clone(),
             group,
+            name: server.name.as_str().into(),
             plan: Arc::new(server),
             epoch,
             address,

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
+use super::tell::teller;
 use super::{Worker, context, is_under_way};
 use crate::backend::Reply;
 use crate::client::State;
@@ -106,6 +107,7 @@ impl Worker {
             return;
         }
         if let Err(failure) = self.wait_in_line(at) {
+            self.tell_turned(at, &failure.message);
             self.clients[at].session.owed = Some(Box::new(failure));
         }
     }
@@ -121,10 +123,12 @@ impl Worker {
         held.used = self.now;
         held.was_cancelled = false;
         held.backend.turn.begin(began, unnamed);
+        let cells = self.groups[client.group].shared.cells.shard(self.index);
+        cells.assignments.inc();
         if let Some(waited) = waited {
-            let cells = self.groups[client.group].shared.cells.shard(self.index);
             cells.wait.observe(u64::try_from(waited.as_micros()).unwrap_or(u64::MAX));
         }
+        self.tell_begin(at, server, waited);
         self.prepare(at, server);
     }
 
@@ -159,22 +163,25 @@ impl Worker {
         out.clear();
         let client = &mut self.clients[at];
         let held = &mut self.servers[server];
-        let group = &self.groups[client.group];
+        let in_group = client.group;
+        let group = &self.groups[in_group];
         let shared = &group.shared;
         let Some(table) = self.tables.get_mut(&shared.pool.name) else { return 0 };
         let is_pinned = client.session.pinned.is_some();
-        let mut context = context(&self.commons, group, table, self.now, shared, is_pinned);
+        let cells = shared.cells.shard(self.index);
+        let mut context = context(&self.commons, group, table, self.now, cells, is_pinned);
         let outcome = up(&mut client.session, &mut held.backend, input, &mut out, &mut context);
-        shared.cells.shard(self.index).received.add(input.len() as u64);
+        let was_pinned_out = context.was_pinned_out;
         let up = match outcome {
             Ok(up) => up,
             Err(error) => {
                 self.scratch = out;
-                shared.cells.shard(self.index).fail(Counted::Protocol);
+                cells.fail(Counted::Protocol);
                 self.dismiss(at, &Failure::new(error.sqlstate(), error.to_string()));
                 return input.len();
             }
         };
+        cells.received.add(up.taken as u64);
         client.since = self.now;
         let backend = &mut held.backend;
         let is_answered_here = !backend.replies.is_empty()
@@ -189,6 +196,9 @@ impl Worker {
             }
         }
         self.scratch = out;
+        if was_pinned_out {
+            self.tell_pinned_out(in_group);
+        }
         if up.next == Next::Close && self.clients.contains(at) {
             self.client_gone(at);
             return input.len();
@@ -235,10 +245,14 @@ impl Worker {
         let group = &self.groups[server.group];
         let shared = &group.shared;
         let table = self.tables.get_mut(&shared.pool.name)?;
-        let mut context = context(&self.commons, group, table, self.now, shared, true);
+        let cells = shared.cells.shard(self.index);
+        let mut context = context(&self.commons, group, table, self.now, cells, true);
+        let peer = client.map(|client| &self.clients[client]);
+        let teller = teller(&self.commons.stories[self.index], group, peer, (&server.name, server.pid));
         let mut below = Below {
             context: &mut context,
-            cells: shared.cells.shard(self.index),
+            cells,
+            teller: &teller,
             interner: &mut self.interner,
             is_rewinding: &mut server.is_rewinding,
         };
@@ -297,8 +311,6 @@ impl Worker {
         let held = &self.servers[server];
         let turn = &held.backend.turn;
         let group = &self.groups[held.group];
-        let us = u64::try_from(self.now.since(turn.since).as_micros()).unwrap_or(u64::MAX);
-        group.shared.cells.shard(self.index).transaction_ended(us, turn.has_failed);
         let (mode, state) = (group.rule.mode, group.rule.session_state);
         if mode == Mode::Session {
             self.next_turn(at, server);
@@ -334,6 +346,7 @@ impl Worker {
         self.servers[server].used = self.now;
         self.clients[at].since = self.now;
         self.servers[server].was_cancelled = false;
+        self.tell_begin(at, server, None);
         self.ready_client(at);
     }
 
@@ -372,6 +385,8 @@ impl Worker {
         if client.session.pinned.is_none() {
             if !take_one(&group.shared.pinned, group.max_pinned) {
                 let most = group.max_pinned;
+                let group = client.group;
+                self.tell_pinned_out(group);
                 return Err(Failure::new("53400", format!("{why} would keep this connection, and {most} clients keep one already"))
                     .hint("give it up within the transaction, or raise `max_pinned` or `size` of this pool"));
             }

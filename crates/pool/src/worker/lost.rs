@@ -24,6 +24,7 @@ use crate::wire::{HEADER, frame};
 impl Worker {
     /// A server's connection has ended, or is given up.
     pub(super) fn server_lost(&mut self, at: usize, why: &str) {
+        self.doubt(at);
         let Some(client) = self.servers[at].client else {
             self.discard_server(at);
             return;
@@ -46,7 +47,7 @@ impl Worker {
         let was_preparing = backend.chore.is_some();
         let held = std::mem::replace(&mut server.client, None);
         debug_assert_eq!(held, Some(client), "a connection's client has it");
-        let lost = self.take_server(at);
+        let mut lost = self.take_server(at);
         let session = &mut self.clients[client].session;
         let is_pinned = session.pinned.is_some();
         self.clients[client].state = State::Idle;
@@ -54,27 +55,37 @@ impl Worker {
         if is_pinned || self.groups[group].rule.mode == crate::plan::Mode::Session {
             let cells = self.groups[group].shared.cells.shard(self.index);
             cells.fail(Counted::ServerLost);
+            if let Some(lost) = &mut lost {
+                self.tell_lost(client, lost, &failure.message);
+            }
             let message = format!("{} (the session's state was kept there)", failure.message);
             self.dismiss(client, &Failure { message, ..failure });
             return;
         }
-        let Some(lost) = lost else { return };
+        let Some(mut lost) = lost else { return };
         let session = &mut self.clients[client].session;
         if was_preparing {
             // The client's own words have not been sent, or were answered already.
+            self.tell_moved(client, &mut lost, "its connection was lost before it was ready");
             self.go_on_elsewhere(client, &lost, None);
         } else if can_move && !replay.is_empty() && session.passing == 0 {
             session.unnamed = unnamed;
             forget_names(session, &replay);
             self.groups[group].shared.cells.shard(self.index).moved.inc();
+            let why = if was_refused { "the server shut down before it began" } else { "its connection was lost" };
+            self.tell_moved(client, &mut lost, why);
             self.go_on_elsewhere(client, &lost, Some(replay));
         } else if is_under_way(&lost.backend) || session.passing > 0 {
+            self.tell_lost(client, &mut lost, &failure.message);
             self.fail_under_way(client, &lost.backend, &failure);
         } else if let Some(begin) = only_begun.then(|| begin_text(&replay)).flatten() {
             session.resume = Some(Resume::Begin(begin));
             self.groups[group].shared.cells.shard(self.index).moved.inc();
+            self.tell_moved(client, &mut lost, "its connection was lost before its first statement");
             self.ready_client(client);
         } else if lost.backend.status != b'I' {
+            self.tell_lost(client, &mut lost, &failure.message);
+            let session = &mut self.clients[client].session;
             session.resume = Some(Resume::Failed);
             session.owed = Some(Box::new(failure));
             self.groups[group].shared.cells.shard(self.index).fail(Counted::ServerLost);
@@ -170,14 +181,17 @@ impl Worker {
 
     /// A client has left, or its connection failed.
     pub(super) fn client_gone(&mut self, at: usize) {
-        if let State::Linked(server) = self.clients[at].state {
-            self.part(at, server);
+        match self.clients[at].state {
+            State::Linked(server) => self.part(at, server),
+            State::Waiting => self.tell_turned(at, "its client left while it waited"),
+            _ => {}
         }
         self.drop_client(at);
     }
 
     /// A client leaves while it has a connection.
     fn part(&mut self, at: usize, server: usize) {
+        self.tell_cut(at, server, "its client left");
         self.clients[at].state = State::Idle;
         let session = &self.clients[at].session;
         let is_in_message = session.passing > 0;

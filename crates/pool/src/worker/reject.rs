@@ -2,6 +2,7 @@
 //! message of an extended one, after which everything up to Sync is passed over.
 
 use super::Worker;
+use crate::client::State;
 use crate::session::{Failure, Resume};
 use crate::sql::{self, Kind};
 use crate::wire::{Frame, HEADER, backend, tag};
@@ -58,6 +59,11 @@ impl Worker {
 
     /// Sends a client away with an error.
     pub(super) fn dismiss(&mut self, at: usize, failure: &Failure) {
+        match self.clients[at].state {
+            State::Linked(server) => self.tell_cut(at, server, &failure.message),
+            State::Waiting => self.tell_turned(at, &failure.message),
+            _ => {}
+        }
         let mut out = Vec::new();
         put(&mut out, "FATAL", failure);
         self.say_goodbye(at, &out);

@@ -45,6 +45,9 @@ impl Worker {
                 }
                 self.groups[group].waiting.pop_front();
                 let failure = self.why_not(group);
+                if &*failure.sqlstate == "53300" {
+                    self.tell_saturated(group, &failure.message);
+                }
                 self.fail_waiting(at, failure);
             }
             let late = |&(at, generation): &(usize, u32)| {
