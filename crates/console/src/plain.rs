@@ -8,9 +8,10 @@ use kernel::trace::TraceLine;
 
 use crate::facts::Records;
 use crate::facts::home::Home;
+use crate::facts::pool::PoolFacts;
 use crate::facts::subject::{Past, RouteFacts, ServiceFacts};
 use crate::status::{ServiceStatus, Status, Traffic};
-use crate::{when, why_text, why_words, words};
+use crate::{pool_plain, when, why_text, why_words, words};
 
 /// The whole state.
 pub(crate) fn home(home: &Home) -> String {
@@ -43,6 +44,7 @@ pub(crate) fn home(home: &Home) -> String {
     });
     table(&mut out, "SERVICE", &heads, 9, services);
 
+    pool_plain::pools(&mut out, &status.pools);
     second_tries(&mut out, status.services.iter());
     endpoints(&mut out, status.services.iter());
     changes(&mut out, "what changed (UTC)", &home.changes);
@@ -75,6 +77,14 @@ pub(crate) fn route(facts: &RouteFacts) -> String {
     let mut out = String::new();
     let golden = ["REQ/S", "SUCCESS", "P50", "P95", "P99", "IN FLIGHT", "TOTAL", "FAILED"];
     table(&mut out, "ROUTE", &golden, 8, std::iter::once((facts.status.name.as_str(), signals(&facts.status))));
+    past(&mut out, &facts.past);
+    out
+}
+
+/// One pool.
+pub(crate) fn pool(facts: &PoolFacts) -> String {
+    let mut out = String::new();
+    pool_plain::one(&mut out, facts);
     past(&mut out, &facts.past);
     out
 }
@@ -251,7 +261,7 @@ fn config(out: &mut String, status: &Status) {
 }
 
 /// A table and an empty line; nothing without rows. The first column and those from `left` on are flush left.
-fn table<'a>(
+pub(crate) fn table<'a>(
     out: &mut String,
     name: &str,
     heads: &[&str],

@@ -99,9 +99,9 @@ impl RouteFacts {
 }
 
 impl Past {
-    fn look(node: &dyn Node, clock: &Clock, subject: &Subject, range: Range) -> Past {
+    pub(crate) fn look(node: &dyn Node, clock: &Clock, subject: &Subject, range: Range) -> Past {
         let service = match subject {
-            Subject::Service { name } => Some(name.as_str()),
+            Subject::Service { name } | Subject::Pool { name } => Some(name.as_str()),
             _ => None,
         };
         let marks = JournalQuery {
@@ -120,7 +120,8 @@ impl Past {
             _ => true,
         };
         let is_troubled = |line: &TraceLine| line.kept.iter().any(|kept| *kept != Kept::Sample);
-        let traces = node.traces(TRACES_LOOKED_AT, service);
+        // A transaction is one of a pool, which its target names, and of no service.
+        let traces = node.traces(TRACES_LOOKED_AT, service.filter(|_| !matches!(subject, Subject::Pool { .. })));
         Past {
             at_unix_ms: unix_ms(clock.wall()),
             series: Series::read(node.tallies().as_ref(), subject, &range),
