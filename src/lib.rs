@@ -12,5 +12,6 @@ mod listening;
 mod operate;
 pub mod overrides;
 mod pages;
+mod pools;
 pub mod service_manager;
 mod views;
