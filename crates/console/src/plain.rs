@@ -152,7 +152,8 @@ fn past(out: &mut String, past: &Past) {
     } else {
         let [p50, p95, p99] = [all.p50_ms, all.p95_ms, all.p99_ms].map(words::latency);
         let (rate, success) = (words::rate(all.rate()), words::success(all.success()));
-        let _infallible = writeln!(out, "  {rate} requests/s, {success} successful, p50 {p50}, p95 {p95}, p99 {p99}");
+        let _infallible =
+            writeln!(out, "  {rate} {}/s, {success} successful, p50 {p50}, p95 {p95}, p99 {p99}", past.noun);
         if past.series.uncovered_seconds > 0 {
             let gap = words::span(Duration::from_secs(past.series.uncovered_seconds));
             let _infallible = writeln!(out, "  nothing was counted for {gap} of it");

@@ -180,7 +180,7 @@ impl Node for Made {
         let statement = |text: &str, calls: u64, us: u64, n: u64| PoolStatement {
             database: "shop".into(),
             user: "shop".into(),
-            fingerprint: format!("{:016x}", n * 0x9e37_79b9_7f4a_7c15 % 0xffff_ffff_ffff),
+            fingerprint: format!("{:016x}", n.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
             text: text.into(),
             calls,
             rows: calls,

@@ -133,8 +133,20 @@ pub(crate) fn pool_actions(pool: &PoolStatus, csrf: &str) -> Markup {
                     } @else {
                         button type="submit" formaction=(path("pause")) { "Pause" }
                     }
-                    button type="submit" formaction=(path("failover")) { "Fail over" }
                     button type="submit" formaction=(path("reconnect")) formnovalidate { "Reconnect" }
+                }
+            }
+            @if pool.servers.len() > 1 {
+                form method="post" action=(path("failover")) class="act" {
+                    (hidden())
+                    select name="to" aria-label="Server" {
+                        option value="" { "To whichever is primary" }
+                        @for server in pool.servers.iter().filter(|server| Some(&server.name) != pool.primary.as_ref()) {
+                            option value=(server.name) { "To " (server.name) " (" (server.role) ")" }
+                        }
+                    }
+                    (reason_field("Reason for the failover"))
+                    span class="buttons" { button type="submit" { "Fail over" } }
                 }
             }
             @for server in &pool.servers {

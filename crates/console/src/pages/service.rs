@@ -9,7 +9,7 @@ use super::parts::{endpoint_heads, endpoint_row, feed, page_of_route, table, til
 use super::{Here, Page, Part, chart, facts, forms};
 use crate::actions::page_of;
 use crate::facts::range::{NAMED, Range};
-use crate::facts::subject::{Past, RouteFacts, ServiceFacts};
+use crate::facts::subject::{Past, RouteFacts, ServiceFacts, TRANSACTIONS};
 use crate::status::{ServiceStatus, Status};
 use crate::words;
 
@@ -159,14 +159,19 @@ pub(super) fn events(past: &Past, service: &str) -> Markup {
 }
 
 pub(super) fn troubled(past: &Past, all: &str) -> Markup {
+    let title = if past.noun == TRANSACTIONS {
+        "Transactions to which something happened"
+    } else {
+        "Requests to which something happened"
+    };
     html! {
         @if past.troubled.is_empty() {
             section class="card config" aria-labelledby="troubled-title" {
-                h2 id="troubled-title" { "Requests to which something happened" }
+                h2 id="troubled-title" { (title) }
                 p class="note" { "None of which a trace is kept. " a href=(all) { "All traces" } }
             }
         } @else {
-            (traces("Requests to which something happened", "newest first", &past.troubled, past.at_unix_ms))
+            (traces(title, "newest first", &past.troubled, past.at_unix_ms))
             p class="note" { a href=(all) { "All traces" } }
         }
     }
