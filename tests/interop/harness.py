@@ -217,16 +217,20 @@ listen = "127.0.0.1:0"
 class World:
     """The services and the gateways that cases use; all of them end with it."""
 
-    def __init__(self, binary: Path, short: bool, seed: int) -> None:
+    def __init__(self, binary: Path, short: bool, seed: int, pooler: str = "evenkeel") -> None:
         self.binary = binary
+        self.pooler = pooler
         self.short = short
         self.seed = seed
         self.notes: list[str] = []
         self._stack = contextlib.ExitStack()
         self.folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="evenkeel-interop-")))
-        self.services = Services()
-        self._stack.callback(self.services.stop)
+        self._services: Services | None = None
         self._gateways: dict[str, Gateway] = {}
+        self._postgres: pool.Postgres | None = None
+        self._pools: dict[tuple[int, str], pool.Pooler] = {}
+        # Cases ask from many threads.
+        self._lock = threading.RLock()
 
     def __enter__(self) -> "World":
         return self
@@ -247,6 +251,35 @@ class World:
             gateway.process.poll() is None, f"the gateway has ended ({gateway.process.poll()}):", gateway.complaints()
         )
         return gateway
+
+    @property
+    def services(self) -> Services:
+        """The services behind the gateways; started when they are first asked for."""
+        if self._services is None:
+            self._services = Services()
+            self._stack.callback(self._services.stop)
+        return self._services
+
+    @property
+    def postgres(self) -> "pool.Postgres":
+        """The server behind the poolers; started when it is first asked for."""
+        with self._lock:
+            if self._postgres is None:
+                self._postgres = pool.Postgres()
+                self._stack.callback(self._postgres.stop)
+            return self._postgres
+
+    def pool(self, size: int = 20, state: str = "track") -> "pool.Pooler":
+        """The pooler with so many server connections and this `session_state`; started when it is first asked for."""
+        key = (size, state)
+        with self._lock:
+            if key not in self._pools:
+                self._pools[key] = pool.Pooler(self.pooler, self.binary, self.postgres, size, state)
+                self._stack.callback(self._pools[key].stop)
+            found = self._pools[key]
+        ended = found.process and found.process.poll()
+        check(ended is None, f"the pooler has ended ({ended}):", found.log())
+        return found
 
     @property
     def plain(self) -> Gateway:
@@ -288,3 +321,7 @@ def command(
         raise Failed(f"`{words[0]}` is not installed; `cargo xtask interop` installs it") from None
     except subprocess.TimeoutExpired as error:
         raise Failed(f"`{words[0]}` did not end within {patience:g} s: {shorten(error.stderr)}") from None
+
+
+# It uses what stands above.
+import pool  # noqa: E402

@@ -7,6 +7,18 @@
 //! Absent on purpose: configuration files (the plan is given), any store, a database driver; promoting a standby, splitting
 //! reads from writes, sharding.
 
+mod backend;
+mod client;
+mod console;
+mod pairs;
+mod pools;
+mod relay;
+mod server;
+mod session;
+mod shared;
+mod statements;
+mod worker;
+
 pub mod admin;
 pub mod aside;
 pub mod auth;
@@ -19,9 +31,11 @@ pub mod orders;
 pub mod plan;
 pub mod sql;
 pub mod stats;
-pub mod tallies;
 pub mod tls;
 pub mod transport;
 pub mod verifiers;
 pub mod view;
 pub mod wire;
+
+pub use console::Reload;
+pub use pools::{PoolSocket, Pools};

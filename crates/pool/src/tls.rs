@@ -10,6 +10,7 @@
 //! Absent on purpose: revocation lists, TLS below 1.2, certificates of our own towards servers.
 
 mod certificate;
+mod explain;
 mod stream;
 pub mod verify;
 
@@ -18,9 +19,11 @@ use std::sync::Arc;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{CertificateError, ClientConfig, RootCertStore, ServerConfig};
 
 pub use certificate::{common_name, end_point_hash};
+pub use explain::explain;
 pub use stream::TlsStream;
 
 use crate::plan::{ClientTlsPlan, ServerTlsMode, ServerTlsPlan};
@@ -82,11 +85,23 @@ pub fn accept_config(plan: &ClientTlsPlan) -> Result<(Arc<ServerConfig>, Option<
         let clients = WebPkiClientVerifier::builder_with_provider(roots, provider()).allow_unauthenticated().build()?;
         builder.with_client_cert_verifier(clients)
     };
-    let mut config = builder.with_single_cert(chain, key).map_err(TlsError::Certificate)?;
+    let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(certified(chain, key)?)));
     config.alpn_protocols = vec![ALPN.to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     Ok((Arc::new(config), hash))
+}
+
+/// Certificates and key, which have to go together. rustls would compare them too, but not for certificates of version 1,
+/// which `openssl x509 -req` makes and clients may not look into.
+fn certified(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<CertifiedKey, TlsError> {
+    let own = chain.first().ok_or(TlsError::Certificate(rustls::Error::NoCertificatesPresented))?;
+    let key = provider().key_provider.load_private_key(key).map_err(TlsError::Certificate)?;
+    let shown = certificate::public_key(own).ok_or(TlsError::Certificate(CertificateError::BadEncoding.into()))?;
+    if key.public_key().is_some_and(|held| held.as_ref() != shown) {
+        return Err(TlsError::Certificate(rustls::InconsistentKeys::KeyMismatch.into()));
+    }
+    Ok(CertifiedKey::new(chain, key))
 }
 
 /// TLS towards servers. With [`ServerTlsMode::Disable`] nothing is verified, and nobody has a use for it.

@@ -273,3 +273,6 @@ impl Transport {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

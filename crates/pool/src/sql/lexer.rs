@@ -8,7 +8,9 @@
 //! A text with a [doubt](Lexer::is_doubtful) may mean something else to the server: it has a quote or a comment without an
 //! end, an identifier with escapes, or a number that runs into a word.
 
-use memchr::{memchr, memchr2};
+use memchr::memchr2;
+
+use super::bytes::{Byte, IN_WORD, class, find, is_newline, is_space, load, lower};
 
 /// What a token is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,7 +19,7 @@ pub(super) enum Class {
     Word,
     /// An identifier in quotes.
     Quoted,
-    /// A string of any kind.
+    /// A string of any kind; also the operator `?`, which is how a shape writes values, so that it can be read again.
     Text,
     /// A number.
     Number,
@@ -39,7 +41,7 @@ pub(super) enum Class {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Token {
     pub class: Class,
-    /// For a word or an operator, its first eight bytes in lower case, as [`key`] has them; for punctuation the byte; else 0.
+    /// For a word or an operator its first eight bytes in lower case, as [`key`](super::bytes::key) has them; for punctuation the byte; else 0.
     pub key: u64,
     pub start: usize,
     pub end: usize,
@@ -59,94 +61,6 @@ impl Token {
     pub(super) fn is_punct(&self, byte: u8) -> bool {
         self.class == Class::Punct && self.key == byte as u64
     }
-}
-
-/// The first eight bytes of a word, as a number. Words of up to eight bytes differ if and only if their keys do.
-pub(super) const fn key(word: &str) -> u64 {
-    let bytes = word.as_bytes();
-    let (mut out, mut i) = (0, 0);
-    while i < bytes.len() && i < 8 {
-        out |= (bytes[i] as u64) << (8 * i);
-        i += 1;
-    }
-    out
-}
-
-/// `A` to `Z` of eight bytes in lower case, the others as they are.
-#[inline]
-pub(super) const fn lower(bytes: u64) -> u64 {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGH: u64 = ONES << 7;
-    let low = bytes & !HIGH;
-    let from_a = low + (0x80 - b'A' as u64) * ONES;
-    let after_z = low + (0x80 - b'Z' as u64 - 1) * ONES;
-    bytes | (((from_a ^ after_z) & !bytes & HIGH) >> 2)
-}
-
-/// Up to eight bytes from `start` to `end`, as a number.
-#[inline]
-pub(super) fn load(text: &[u8], start: usize, end: usize) -> u64 {
-    let length = end - start;
-    if let Some(bytes) = text.get(start..).and_then(|rest| rest.first_chunk::<8>()) {
-        let whole = u64::from_le_bytes(*bytes);
-        return if length >= 8 { whole } else { whole & ((1 << (8 * length)) - 1) };
-    }
-    let mut bytes = [0; 8];
-    for (to, from) in bytes.iter_mut().zip(&text[start..end]) {
-        *to = *from;
-    }
-    u64::from_le_bytes(bytes)
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Byte {
-    Space,
-    Letter,
-    Digit,
-    Dollar,
-    Operator,
-    Punct,
-    Colon,
-    Quote,
-    DoubleQuote,
-    Stray,
-}
-
-static BYTES: [Byte; 256] = bytes();
-
-const fn bytes() -> [Byte; 256] {
-    let mut out = [Byte::Stray; 256];
-    let mut i = 0;
-    while i < 256 {
-        out[i] = match i as u8 {
-            b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c => Byte::Space,
-            b'a'..=b'z' | b'A'..=b'Z' | b'_' | 0x80..=0xff => Byte::Letter,
-            b'0'..=b'9' => Byte::Digit,
-            b'$' => Byte::Dollar,
-            b'~' | b'!' | b'@' | b'#' | b'^' | b'&' | b'|' | b'`' | b'?' | b'+' | b'-' | b'*' | b'/' | b'%' | b'<'
-            | b'>' | b'=' => Byte::Operator,
-            b'(' | b')' | b'[' | b']' | b',' | b';' | b'.' => Byte::Punct,
-            b':' => Byte::Colon,
-            b'\'' => Byte::Quote,
-            b'"' => Byte::DoubleQuote,
-            _ => Byte::Stray,
-        };
-        i += 1;
-    }
-    out
-}
-
-#[inline]
-fn class(byte: u8) -> Byte {
-    BYTES[byte as usize]
-}
-
-fn is_space(byte: u8) -> bool {
-    class(byte) == Byte::Space
-}
-
-fn is_newline(byte: u8) -> bool {
-    matches!(byte, b'\n' | b'\r')
 }
 
 /// Tells the tokens of a text, one by one.
@@ -176,6 +90,13 @@ impl<'a> Lexer<'a> {
     /// The next token; [`Class::End`] for ever at the end.
     #[inline]
     pub(super) fn next(&mut self) -> Token {
+        // What comes most often comes first, by branches that a processor learns.
+        if self.peek(0) == b' ' {
+            self.at += 1;
+        }
+        if class(self.peek(0)) == Byte::Letter {
+            return self.word();
+        }
         loop {
             let Some(&byte) = self.text.get(self.at) else { return self.token(Class::End, 0, self.at) };
             let start = self.at;
@@ -219,10 +140,10 @@ impl<'a> Lexer<'a> {
     fn word(&mut self) -> Token {
         let start = self.at;
         let rest = &self.text[start..];
-        let length = rest
-            .iter()
-            .position(|b| !matches!(class(*b), Byte::Letter | Byte::Digit | Byte::Dollar))
-            .unwrap_or(rest.len());
+        let mut length = 1;
+        while rest.get(length).is_some_and(|byte| IN_WORD[*byte as usize]) {
+            length += 1;
+        }
         self.at = start + length;
         if length == 1 && matches!(self.peek(0), b'\'' | b'&') {
             match (rest[0] | 0x20, self.peek(0), self.peek(1)) {
@@ -267,7 +188,7 @@ impl<'a> Lexer<'a> {
     fn string_part(&mut self, escapes: bool) {
         loop {
             let rest = &self.text[self.at..];
-            let found = if escapes { memchr2(b'\'', b'\\', rest) } else { memchr(b'\'', rest) };
+            let found = if escapes { memchr2(b'\'', b'\\', rest) } else { find(b'\'', rest) };
             let Some(offset) = found else { return self.unterminated() };
             self.at += offset;
             if self.peek(0) == b'\\' {
@@ -311,7 +232,7 @@ impl<'a> Lexer<'a> {
     fn quoted(&mut self, start: usize) -> Token {
         self.at += 1;
         loop {
-            let Some(offset) = memchr(b'"', &self.text[self.at..]) else {
+            let Some(offset) = find(b'"', &self.text[self.at..]) else {
                 self.unterminated();
                 break;
             };
@@ -407,7 +328,9 @@ impl<'a> Lexer<'a> {
         {
             self.at -= 1;
         }
-        self.token(Class::Operator, load(self.text, start, self.at), start)
+        let is_value = self.at == start + 1 && self.text[start] == b'?';
+        let class = if is_value { Class::Text } else { Class::Operator };
+        self.token(class, load(self.text, start, self.at), start)
     }
 
     fn colon(&mut self) -> Token {

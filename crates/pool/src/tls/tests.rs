@@ -5,12 +5,38 @@ use sha2::{Digest as _, Sha256, Sha384};
 
 use super::testing::{Authority, Pair, client_plan, connect_with, ends, parameters, self_signed, server_plan, shake};
 use super::*;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+/// A self-signed certificate of version 1, by `openssl x509 -req`.
+const VERSION_1: &str = "\
+    MIIBEzCBuwIUQjzejxcH2q7mEQZsB1mXbBYNt7owCgYIKoZIzj0EAwIwDTELMAkGA1UEAwwCdjEwHhcNMjYxMTI1MjI0ODAwWhcN\
+    NDYxMTIwMjI0ODAwWjANMQswCQYDVQQDDAJ2MTBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABK6LxPoS38y3AE5giMDroudrMmuQ\
+    BiZyYUfIcjdJgMEeTptJvYvH/NeO7xlQ/wj16atysK5WyTaxwKbH11rK6vQwCgYIKoZIzj0EAwIDRwAwRAIgQ7fSwvtQ91adapai\
+    oUQU/uE0qKHjQYMozMNgEKLeMMwCIARZ8DuNW8/hGP4F7QdZJIr3F8cXtGMdJIIaj28fQo4z";
+
+/// Its key, made for this test.
+const VERSION_1_KEY: &str = "\
+    MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQg4h1dqOosPQt0RpqvaKFbNWSv3BLJHUBafigGf3ojpN+hRANCAASu\
+    i8T6Et/MtwBOYIjA66LnazJrkAYmcmFHyHI3SYDBHk6bSb2Lx/zXju8ZUP8I9emrcrCuVsk2scCmx9dayur0";
+
+/// A certificate signed with RSASSA-PSS and SHA-384.
+const PSS: &str = "\
+    MIICYDCCAZWgAwIBAgIUD41JLquPFeoufbPx3EgyOguiWKQwQQYJKoZIhvcNAQEKMDSgDzANBglghkgBZQMEAgIFAKEcMBoGCSqG\
+    SIb3DQEBCDANBglghkgBZQMEAgIFAKIDAgFOMA4xDDAKBgNVBAMMA3BzczAeFw0yNjExMjUyMjQ4MDBaFw00NjExMjAyMjQ4MDBa\
+    MA4xDDAKBgNVBAMMA3BzczCBnzANBgkqhkiG9w0BAQEFAAOBjQAwgYkCgYEA3hvdjqMrkYTpXnW9NU3mznGeS+itAG8Db5m7ISoW\
+    6Ad2Y6Fk9XOzUecJ4gNJ2gUQKMXdPJpIi+xQ2hQBceHDdOIXqRH8axZUvDXAmZtBcCMOqwK4QM8DYJ02dIvhnxP2AT/FL364Lcl2\
+    MqpayN99CQFeDKJfddbs9RVnqIAt6g0CAwEAAaNTMFEwHQYDVR0OBBYEFDkKcDTHtC+XrWeNQgLEGpLuD/WjMB8GA1UdIwQYMBaA\
+    FDkKcDTHtC+XrWeNQgLEGpLuD/WjMA8GA1UdEwEB/wQFMAMBAf8wQQYJKoZIhvcNAQEKMDSgDzANBglghkgBZQMEAgIFAKEcMBoG\
+    CSqGSIb3DQEBCDANBglghkgBZQMEAgIFAKIDAgFOA4GBABJZTzAB3PI0gQNkC0SasNYK9AWamC4A9h1BDWS1PpYlzhx/kphmqjrO\
+    daHYDEqhC2BlHMwsNz0frJo8Tlg+vDcZkGR04tigMElD6PNsI6hlV519JpqoDex4ICd3uNNFu+iVOYxyzOT5wkJDPJ2M7FqEV3oA\
+    cok9dKhyEuP4kRVi";
 
 /// Whether a client of this mode takes this certificate for `host`.
 fn takes(mode: ServerTlsMode, ca: &[&[u8]], pair: &Pair, host: &str) -> Result<(), String> {
     let plan = server_plan(mode, ca.iter().map(|der| der.to_vec()).collect());
     let (mut client, mut server) = ends(&client_plan(pair, vec![]), &plan, host);
-    shake(&mut client, &mut server).map_err(|error| error.to_string())
+    shake(&mut client, &mut server).map_err(|error| explain(&error))
 }
 
 #[test]
@@ -24,10 +50,12 @@ fn modes_look_at_what_libpqs_look_at() {
         assert_eq!(takes(mode, wrong, &pair, "elsewhere"), Ok(()));
     }
     assert_eq!(takes(ServerTlsMode::VerifyCa, ca, &pair, "elsewhere"), Ok(()));
-    assert!(takes(ServerTlsMode::VerifyCa, wrong, &pair, "db.internal").unwrap_err().contains("UnknownIssuer"));
+    assert!(takes(ServerTlsMode::VerifyCa, wrong, &pair, "db.internal").unwrap_err().contains("a known authority"));
     let namesake = Authority::new("one");
     assert!(
-        takes(ServerTlsMode::VerifyCa, &[&namesake.certificate], &pair, "db").unwrap_err().contains("BadSignature")
+        takes(ServerTlsMode::VerifyCa, &[&namesake.certificate], &pair, "db")
+            .unwrap_err()
+            .contains("the authority that it names")
     );
     for host in ["db.internal", "DB.internal", "10.0.0.1"] {
         assert_eq!(takes(ServerTlsMode::VerifyFull, ca, &pair, host), Ok(()), "{host}");
@@ -53,7 +81,9 @@ fn a_certificate_that_is_listed_itself_is_taken_while_it_is_valid() {
     assert!(takes(ServerTlsMode::VerifyCa, &[&other.certificate], &pair, "db.internal").is_err());
     made.not_after = date_time_ymd(2020, 1, 1);
     let past = self_signed(&made, &PKCS_ECDSA_P256_SHA256);
-    assert!(takes(ServerTlsMode::VerifyCa, &[&past.certificate], &past, "db.internal").unwrap_err().contains("xpired"));
+    assert!(
+        takes(ServerTlsMode::VerifyCa, &[&past.certificate], &past, "db.internal").unwrap_err().contains("has expired")
+    );
 }
 
 #[test]
@@ -62,7 +92,9 @@ fn an_expired_certificate_of_an_authority_is_refused_and_not_looked_at_where_not
     let mut made = parameters("db", &["db"]);
     made.not_after = date_time_ymd(2020, 1, 1);
     let pair = authority.sign(&made);
-    assert!(takes(ServerTlsMode::VerifyCa, &[&authority.certificate], &pair, "db").unwrap_err().contains("xpired"));
+    assert!(
+        takes(ServerTlsMode::VerifyCa, &[&authority.certificate], &pair, "db").unwrap_err().contains("has expired")
+    );
     assert_eq!(takes(ServerTlsMode::Require, &[], &pair, "db"), Ok(()));
 }
 
@@ -93,6 +125,8 @@ fn the_hash_is_the_one_of_the_signature() {
     assert_eq!(end_point_hash(&p384), Some(Sha384::digest(&p384).to_vec()));
     let edwards = self_signed(&made, &PKCS_ED25519).certificate;
     assert_eq!(end_point_hash(&edwards), None);
+    let pss = STANDARD.decode(PSS).unwrap();
+    assert_eq!(end_point_hash(&pss), Some(Sha384::digest(&pss).to_vec()));
     assert_eq!(end_point_hash(b"no certificate"), None);
 }
 
@@ -152,6 +186,11 @@ fn what_cannot_be_a_configuration_says_why() {
     };
     assert!(matches!(broken(&pair.certificate, b"no key", vec![]), TlsError::Key(_)));
     assert!(matches!(broken(&pair.certificate, &other.key, vec![]), TlsError::Certificate(_)));
+    assert!(matches!(broken(b"no certificate", &pair.key, vec![]), TlsError::Certificate(_)));
+    assert!(matches!(
+        accept_config(&ClientTlsPlan { certificates: vec![], ..client_plan(&pair, vec![]) }),
+        Err(TlsError::Certificate(rustls::Error::NoCertificatesPresented))
+    ));
     assert!(matches!(
         broken(&pair.certificate, &pair.key, vec![pair.certificate.clone(), b"none".to_vec()]),
         TlsError::Authority { number: 2, .. }
@@ -170,4 +209,31 @@ fn names_are_dns_names_or_addresses() {
     for name in ["", "a b", "/run/postgresql", "db:5432"] {
         assert!(matches!(server_name(name), Err(TlsError::Name(_))), "{name}");
     }
+}
+
+#[test]
+fn a_certificate_of_version_1_will_do_where_it_is_not_looked_at_or_listed() {
+    let pair = Pair { certificate: STANDARD.decode(VERSION_1).unwrap(), key: STANDARD.decode(VERSION_1_KEY).unwrap() };
+    assert_eq!(takes(ServerTlsMode::Require, &[], &pair, "elsewhere"), Ok(()));
+    assert_eq!(takes(ServerTlsMode::VerifyCa, &[&pair.certificate], &pair, "elsewhere"), Ok(()));
+    let other = Authority::new("other");
+    assert!(takes(ServerTlsMode::VerifyCa, &[&other.certificate], &pair, "elsewhere").is_err());
+}
+
+#[test]
+fn errors_are_told_so_that_somebody_can_put_them_right() {
+    let own = self_signed(&parameters("server", &[]), &PKCS_ECDSA_P256_SHA256);
+    let plan = server_plan(ServerTlsMode::VerifyCa, vec![Authority::new("one").certificate]);
+    let (mut client, mut server) = ends(&client_plan(&own, vec![]), &plan, "server");
+    shake(&mut client, &mut server).unwrap_err();
+    let told = server.read(&mut [0; 8]).unwrap_err();
+    assert_eq!(explain(&told), "the other side does not accept our certificate (UnknownCA)");
+    let (config, _) = accept_config(&client_plan(&own, vec![])).unwrap();
+    let http = TlsStream::new(
+        rustls::ServerConnection::new(config).unwrap(),
+        super::testing::wires().0,
+        b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+    );
+    assert_eq!(explain(&http.unwrap_err()), "what the other side sends is not TLS");
+    assert_eq!(explain(&std::io::Error::other("reset")), "reset");
 }

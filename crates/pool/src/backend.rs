@@ -1,0 +1,304 @@
+//! What is known of a server connection: what it was sent and has not answered, what it has prepared and set.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+use kernel::Moment;
+
+use crate::pairs::Pairs;
+use crate::session::{Failure, Resume};
+use crate::sql::Touches;
+use crate::statements::Statement;
+use crate::stats::StatementCells;
+
+/// Most messages that are sent before the first of them is answered: beyond it the client is not read.
+pub(crate) const MAX_REPLIES: usize = 4_096;
+/// Most bytes of a transaction's beginning that are kept so that it can begin anew.
+pub(crate) const MAX_REPLAY: usize = 16 << 10;
+
+/// A server connection's side of the protocol.
+#[derive(Debug)]
+pub(crate) struct Backend {
+    /// What was sent and what answers it, in order.
+    pub(crate) replies: VecDeque<Reply>,
+    /// As the last `ReadyForQuery` said.
+    pub(crate) status: u8,
+    /// An error was answered; the server passes everything over until Sync, which has not been sent yet.
+    pub(crate) is_failed: bool,
+    /// The server takes the data of a COPY.
+    pub(crate) copy_in: bool,
+    /// Bytes of the message that it is sending which are passed on as they come.
+    pub(crate) passing: usize,
+    /// What it has prepared.
+    pub(crate) known: Known,
+    /// Its unnamed statement, if it has one.
+    pub(crate) unnamed: Option<Arc<Statement>>,
+    /// Some of what it has prepared is not what it was: all of it is given up when the transaction is over.
+    pub(crate) is_stale: bool,
+    /// Names, not of the pooler's, that were prepared by accident of an error and have to be closed.
+    pub(crate) litter: Vec<Box<[u8]>>,
+    /// What is set on it.
+    pub(crate) settings: Arc<Pairs>,
+    /// What it has reported.
+    pub(crate) reported: Arc<Pairs>,
+    /// What the pooler itself is having done, while the client waits.
+    pub(crate) chore: Option<Chore>,
+    /// The last word of a server that ends the connection.
+    pub(crate) fatal: Option<Box<Failure>>,
+    /// What a reply could not be matched with: the connection is not used again.
+    pub(crate) is_spoilt: bool,
+    /// The client's turn.
+    pub(crate) turn: Turn,
+}
+
+/// What was sent and waits for its answer.
+#[derive(Debug)]
+pub(crate) enum Reply {
+    /// Parse. The statement is known once it is answered, and not if it fails.
+    Parse {
+        /// Its id; `None`: it has no name.
+        id: Option<u64>,
+        /// The client's name for it, if the client asked for it.
+        name: Option<Box<[u8]>>,
+        /// Whether the client has not asked for it.
+        is_silent: bool,
+    },
+    /// Parse that was not sent because the server has the statement: the pooler answers.
+    Parsed {
+        /// The client's name for it.
+        name: Box<[u8]>,
+    },
+    /// Bind.
+    Bind,
+    /// Describe.
+    Describe,
+    /// Execute.
+    Execute(Measure),
+    /// Close.
+    Close {
+        /// Whether the client has not asked for it.
+        is_silent: bool,
+    },
+    /// Close of a statement that stays: the pooler answers.
+    Closed,
+    /// A simple query, to its `ReadyForQuery`.
+    Query(Measure),
+    /// A function call, to its `ReadyForQuery`.
+    Call,
+    /// Sync.
+    Sync,
+    /// The end of the data of a COPY, which nothing answers.
+    CopyEnd,
+}
+
+/// A statement that runs.
+#[derive(Debug)]
+pub(crate) struct Measure {
+    /// Since when.
+    pub(crate) since: Moment,
+    /// Where it is counted.
+    pub(crate) cells: Option<Arc<StatementCells>>,
+    /// Its shape.
+    pub(crate) fingerprint: u64,
+    /// Rows so far.
+    pub(crate) rows: u64,
+    /// Whether it has failed.
+    pub(crate) has_failed: bool,
+}
+
+/// What the pooler has done on a connection, by a simple query of its own.
+#[derive(Debug)]
+pub(crate) struct Chore {
+    /// What for.
+    pub(crate) kind: ChoreKind,
+    /// What it failed with.
+    pub(crate) error: Option<Failure>,
+    /// The last row.
+    pub(crate) row: Vec<Option<String>>,
+}
+
+/// What the pooler has done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum ChoreKind {
+    /// The client's settings are set.
+    Replay {
+        /// What is in force then.
+        wanted: Arc<Pairs>,
+    },
+    /// A transaction that had lost its connection goes on.
+    Begin {
+        /// How.
+        resume: Resume,
+    },
+    /// What the session has left behind is looked up.
+    Ask {
+        /// The settings whose values are asked for.
+        names: Vec<String>,
+    },
+    /// What was left behind is cleared.
+    Clean,
+}
+
+/// What a client has done since it was given the connection.
+#[derive(Debug, Default)]
+pub(crate) struct Turn {
+    /// When the turn, and so the transaction, began.
+    pub(crate) since: Moment,
+    /// What its statements did to the session.
+    pub(crate) touches: Touches,
+    /// Settings that may have been changed.
+    pub(crate) names: Vec<String>,
+    /// Whether any setting may have been changed.
+    pub(crate) all_names: bool,
+    /// Whether a setting was changed whose name cannot be seen.
+    pub(crate) is_unseen: bool,
+    /// The client's messages, as long as the transaction can begin anew.
+    pub(crate) replay: Vec<u8>,
+    /// Whether `replay` has everything, and it may be sent a second time.
+    pub(crate) can_replay: bool,
+    /// Whether a BEGIN is all that was sent.
+    pub(crate) only_begun: bool,
+    /// Whether the client has had an answer.
+    pub(crate) is_answered: bool,
+    /// The client's unnamed statement when the turn began.
+    pub(crate) unnamed: Option<Arc<Statement>>,
+    /// Whether a statement has failed.
+    pub(crate) has_failed: bool,
+    /// How many statements there were.
+    pub(crate) statements: u64,
+}
+
+/// The statements that a connection has prepared, up to a bound; the one that was used least recently goes first.
+#[derive(Debug, Default)]
+pub(crate) struct Known {
+    by_id: HashMap<u64, Held, RandomState>,
+    tick: u64,
+}
+
+#[derive(Debug)]
+struct Held {
+    used: u64,
+    statement: Arc<Statement>,
+}
+
+impl Backend {
+    /// Of a connection that is ready and has reported these parameters.
+    pub(crate) fn new(reported: Arc<Pairs>, nothing: Arc<Pairs>) -> Backend {
+        Backend {
+            replies: VecDeque::new(),
+            status: b'I',
+            is_failed: false,
+            copy_in: false,
+            passing: 0,
+            known: Known::default(),
+            unnamed: None,
+            is_stale: false,
+            litter: Vec::new(),
+            settings: nothing,
+            reported,
+            chore: None,
+            fatal: None,
+            is_spoilt: false,
+            turn: Turn::default(),
+        }
+    }
+
+    /// Whether it owes no answer and no transaction is open.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.status == b'I' && self.replies.is_empty() && self.chore.is_none() && !self.is_failed && self.passing == 0
+    }
+}
+
+impl Turn {
+    /// Begins one.
+    pub(crate) fn begin(&mut self, now: Moment, unnamed: Option<Arc<Statement>>) {
+        self.since = now;
+        self.touches = Touches::default();
+        self.names.clear();
+        self.all_names = false;
+        self.is_unseen = false;
+        self.replay.clear();
+        if self.replay.capacity() > 4_096 {
+            self.replay = Vec::new();
+        }
+        self.can_replay = true;
+        self.only_begun = false;
+        self.is_answered = false;
+        self.unnamed = unnamed;
+        self.has_failed = false;
+        self.statements = 0;
+    }
+}
+
+impl Measure {
+    /// It begins now.
+    pub(crate) fn new(since: Moment, fingerprint: u64, cells: Option<Arc<StatementCells>>) -> Measure {
+        Measure { since, cells, fingerprint, rows: 0, has_failed: false }
+    }
+}
+
+impl Known {
+    /// Whether the statement is there; it counts as used.
+    pub(crate) fn touch(&mut self, id: u64) -> bool {
+        self.tick += 1;
+        match self.by_id.get_mut(&id) {
+            Some(held) => {
+                held.used = self.tick;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// The one that has to go so that another has room among `most`.
+    pub(crate) fn make_room(&mut self, most: usize) -> Option<Arc<Statement>> {
+        if self.by_id.len() < most.max(1) {
+            return None;
+        }
+        let id = self.by_id.iter().min_by_key(|(_, held)| held.used).map(|(id, _)| *id)?;
+        self.by_id.remove(&id).map(|held| held.statement)
+    }
+
+    /// It is there from now on.
+    pub(crate) fn insert(&mut self, statement: &Arc<Statement>) {
+        self.tick += 1;
+        self.by_id.insert(statement.id, Held { used: self.tick, statement: statement.clone() });
+    }
+
+    /// It is not there any more.
+    pub(crate) fn remove(&mut self, id: u64) {
+        self.by_id.remove(&id);
+    }
+
+    /// None is there any more.
+    pub(crate) fn clear(&mut self) {
+        self.by_id.clear();
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.by_id.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::statements::Statements;
+
+    #[test]
+    fn the_least_recently_used_statement_makes_room() {
+        let all = Statements::default();
+        let [a, b, c] = ["a", "b", "c"].map(|text| all.intern(text.as_bytes(), &[0, 0]).unwrap());
+        let mut known = Known::default();
+        known.insert(&a);
+        known.insert(&b);
+        assert!(known.make_room(3).is_none());
+        assert!(known.touch(a.id) && !known.touch(c.id));
+        assert_eq!(known.make_room(2).unwrap().id, b.id);
+        known.insert(&c);
+        assert_eq!(known.len(), 2);
+        assert!(known.touch(c.id) && known.touch(a.id) && !known.touch(b.id));
+    }
+}

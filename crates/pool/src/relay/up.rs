@@ -1,0 +1,464 @@
+//! From the client to the server.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use super::{Context, failing, is_same, refusal, settings};
+use crate::backend::{Backend, MAX_REPLAY, MAX_REPLIES, Measure, Reply};
+use crate::session::{Failure, MAX_NAMES, Session};
+use crate::sql::{self, Deallocate, Kind, Scan, Touches};
+use crate::statements::{PREFIX, Statement};
+use crate::wire::frontend::{self, Bind, Parse, Target};
+use crate::wire::{self, HEADER, WireError, tag};
+
+/// A Parse is kept whole to be shared.
+pub(crate) const PARSE_MAX: usize = 4 << 20;
+/// A simple query is waited for and looked through up to here; what is larger passes, and leaves everything in doubt.
+pub(crate) const QUERY_MAX: usize = 1 << 20;
+/// Names of statements and portals.
+pub(crate) const NAMES_MAX: usize = 8 << 10;
+
+/// What became of a client's bytes.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Up {
+    /// How many were taken; the rest is a message that is not all there, or has to wait.
+    pub(crate) taken: usize,
+    /// What comes next.
+    pub(crate) next: Next,
+}
+
+/// What comes next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// More bytes of the client.
+    More,
+    /// Answers of the server: too much is under way.
+    Answers,
+    /// The client says goodbye.
+    Close,
+}
+
+/// Takes what the client sent and appends to `out` what the server gets.
+///
+/// # Errors
+/// If it breaks the protocol: the client is sent away.
+pub(crate) fn up(
+    session: &mut Session,
+    backend: &mut Backend,
+    input: &[u8],
+    out: &mut Vec<u8>,
+    context: &mut Context<'_>,
+) -> Result<Up, WireError> {
+    let mut at = 0;
+    let mut next = Next::More;
+    while at < input.len() {
+        if session.passing > 0 {
+            let n = session.passing.min(input.len() - at);
+            out.extend_from_slice(&input[at..at + n]);
+            session.passing -= n;
+            at += n;
+            continue;
+        }
+        if session.dropping > 0 {
+            let n = session.dropping.min(input.len() - at);
+            session.dropping -= n;
+            at += n;
+            continue;
+        }
+        let Some(frame) = wire::frame(&input[at..])? else { break };
+        if backend.replies.len() >= MAX_REPLIES {
+            frontend::put_flush(out);
+            next = Next::Answers;
+            break;
+        }
+        let message = Message { tag: frame.tag, len: frame.len, have: &input[at..input.len().min(at + frame.len)] };
+        if frame.tag == tag::TERMINATE {
+            next = Next::Close;
+            break;
+        }
+        if !message.is_enough()? {
+            break;
+        }
+        Relay { session, backend, out, context }.message(&message)?;
+        let taken = message.have.len();
+        remember(backend, &input[at..at + taken], taken == frame.len);
+        at += taken;
+    }
+    Ok(Up { taken: at, next })
+}
+
+/// Keeps what a transaction began with.
+fn remember(backend: &mut Backend, bytes: &[u8], is_whole: bool) {
+    let turn = &mut backend.turn;
+    if !turn.can_replay {
+        return;
+    }
+    if !is_whole || turn.is_answered || turn.replay.len() + bytes.len() > MAX_REPLAY {
+        turn.can_replay = false;
+        turn.replay.clear();
+    } else {
+        turn.replay.extend_from_slice(bytes);
+    }
+}
+
+/// A message as far as it is there.
+struct Message<'a> {
+    tag: u8,
+    len: usize,
+    have: &'a [u8],
+}
+
+impl<'a> Message<'a> {
+    /// Whether so much of it is there that it can be dealt with.
+    fn is_enough(&self) -> Result<bool, WireError> {
+        let is_whole = self.have.len() == self.len;
+        let too_long = || WireError::Value { message: "a message", what: "more bytes than it may have" };
+        match self.tag {
+            tag::COPY_DATA | tag::FUNCTION_CALL | tag::COPY_FAIL => Ok(true),
+            tag::QUERY => Ok(is_whole || self.len > QUERY_MAX && self.have.len() >= (64 << 10)),
+            tag::PARSE if self.len > PARSE_MAX => Err(too_long()),
+            tag::BIND if is_whole => Ok(true),
+            tag::BIND => match Bind::read_names(self.have.get(HEADER..).unwrap_or_default())? {
+                Some(_) => Ok(true),
+                None if self.have.len() > NAMES_MAX => Err(too_long()),
+                None => Ok(false),
+            },
+            tag::PARSE => Ok(is_whole),
+            _ if self.len > NAMES_MAX => Err(too_long()),
+            _ => Ok(is_whole),
+        }
+    }
+
+    fn body(&self) -> &'a [u8] {
+        &self.have[HEADER..]
+    }
+
+    fn missing(&self) -> usize {
+        self.len - self.have.len()
+    }
+}
+
+struct Relay<'r, 'c> {
+    session: &'r mut Session,
+    backend: &'r mut Backend,
+    out: &'r mut Vec<u8>,
+    context: &'r mut Context<'c>,
+}
+
+impl Relay<'_, '_> {
+    fn message(&mut self, message: &Message<'_>) -> Result<(), WireError> {
+        if self.backend.copy_in {
+            return self.while_copying(message);
+        }
+        if self.backend.is_failed && message.tag != tag::SYNC {
+            // The server would pass it over.
+            self.session.dropping = message.missing();
+            return Ok(());
+        }
+        if self.context.is_session_mode {
+            return self.as_it_is(message);
+        }
+        match message.tag {
+            tag::QUERY => self.query(message),
+            tag::PARSE => self.parse(message),
+            tag::BIND => self.bind(message),
+            tag::DESCRIBE => self.describe(message),
+            tag::EXECUTE => self.execute(message),
+            tag::CLOSE => self.close(message),
+            _ => self.as_it_is(message),
+        }
+    }
+
+    /// What is not looked into.
+    fn as_it_is(&mut self, message: &Message<'_>) -> Result<(), WireError> {
+        let reply = match message.tag {
+            tag::SYNC => {
+                self.backend.is_failed = false;
+                Some(Reply::Sync)
+            }
+            tag::FUNCTION_CALL => {
+                self.backend.turn.can_replay = false;
+                Some(Reply::Call)
+            }
+            tag::COPY_DONE | tag::COPY_FAIL => Some(Reply::CopyEnd),
+            tag::FLUSH | tag::COPY_DATA => None,
+            tag::QUERY => {
+                let text = message.body().strip_suffix(&[0]).unwrap_or(message.body());
+                Some(Reply::Query(self.measure(&sql::scan(text), text)))
+            }
+            tag::PARSE => Some(Reply::Parse { id: None, name: None, is_silent: false }),
+            tag::BIND => Some(Reply::Bind),
+            tag::DESCRIBE => Some(Reply::Describe),
+            tag::EXECUTE => Some(Reply::Execute(Measure::new(self.context.now, 0, None))),
+            tag::CLOSE => Some(Reply::Close { is_silent: false }),
+            _ => return Err(WireError::Value { message: "a message", what: "a tag that clients do not send" }),
+        };
+        self.backend.turn.only_begun = false;
+        self.backend.replies.extend(reply);
+        self.pass(message);
+        Ok(())
+    }
+
+    fn pass(&mut self, message: &Message<'_>) {
+        self.out.extend_from_slice(message.have);
+        self.session.passing = message.missing();
+    }
+
+    /// The server takes data: it passes Flush and Sync over, and nothing else may come.
+    fn while_copying(&mut self, message: &Message<'_>) -> Result<(), WireError> {
+        match message.tag {
+            tag::COPY_DATA | tag::FLUSH | tag::SYNC => {}
+            tag::COPY_DONE | tag::COPY_FAIL => self.backend.copy_in = false,
+            _ => return Err(WireError::Value { message: "a message", what: "no place within the data of a COPY" }),
+        }
+        self.backend.turn.can_replay = false;
+        self.pass(message);
+        Ok(())
+    }
+
+    fn query(&mut self, message: &Message<'_>) -> Result<(), WireError> {
+        let is_whole = message.missing() == 0;
+        let text = if is_whole { frontend::query_text(message.body())? } else { message.body() };
+        let mut scan = sql::scan(text);
+        // The server drops it, so that whoever binds it gets the error that is due.
+        self.session.unnamed = None;
+        self.backend.unnamed = None;
+        let is_first = self.backend.is_at_rest() && self.backend.turn.statements == 0;
+        let measure = self.measure(&scan, text);
+        self.backend.replies.push_back(Reply::Query(measure));
+        if let Some(failure) = refusal(scan.touches, self.context) {
+            frontend::put_query(self.out, &failing(&failure));
+            self.session.dropping = message.missing();
+            return Ok(());
+        }
+        if !is_whole {
+            // What stands behind is not seen.
+            scan.touches |= Touches::OPAQUE;
+        }
+        self.touched(&scan, text);
+        self.backend.turn.only_begun = is_first && scan.kind == Kind::Begin && sql::is_plain_begin(text);
+        if scan.touches.has(Touches::DEALLOCATE) {
+            if let Some(rewritten) = self.deallocate(text) {
+                frontend::put_query(self.out, &rewritten);
+                return Ok(());
+            }
+        }
+        self.pass(message);
+        Ok(())
+    }
+
+    /// Takes down what a statement does to its session, and whether it may be sent a second time.
+    fn touched(&mut self, scan: &Scan, text: &[u8]) {
+        let turn = &mut self.backend.turn;
+        turn.statements += u64::from(scan.statements);
+        turn.only_begun = false;
+        if scan.touches.is_empty() {
+            return;
+        }
+        turn.touches = turn.touches | scan.touches;
+        if scan.touches.has_any(Touches::OPAQUE | Touches::COPY | Touches::END) {
+            turn.can_replay = false;
+        }
+        if scan.touches.has_any(settings() | Touches::DISCARD) {
+            let changed = sql::settings(text);
+            turn.all_names |= changed.all;
+            turn.is_unseen |= changed.unknown;
+            turn.names.extend(changed.names);
+            turn.names.sort_unstable();
+            turn.names.dedup();
+        }
+    }
+
+    fn measure(&mut self, scan: &Scan, text: &[u8]) -> Measure {
+        let cells = self.context.table.entry(self.context.group, scan.fingerprint, text);
+        Measure::new(self.context.now, scan.fingerprint, Some(cells))
+    }
+
+    /// `DEALLOCATE` of a statement that the client has prepared by the protocol, under the name that the server knows.
+    fn deallocate(&mut self, text: &[u8]) -> Option<Vec<u8>> {
+        let Some(Deallocate::Name(name)) = sql::deallocates(text) else { return None };
+        let statement = self.session.statements.remove(&*name)?;
+        self.ensure(&statement);
+        self.backend.known.remove(statement.id);
+        self.backend.turn.can_replay = false;
+        let mut room = [0; 24];
+        let name = String::from_utf8_lossy(statement.name(&mut room)).into_owned();
+        Some(format!("DEALLOCATE {name}").into_bytes())
+    }
+
+    fn parse(&mut self, message: &Message<'_>) -> Result<(), WireError> {
+        let parse = Parse::read(message.body())?;
+        let mut text = Cow::Borrowed(parse.text);
+        if parse.name.is_empty() {
+            if let Some(failure) = refusal(sql::scan(parse.text).touches, self.context) {
+                text = Cow::Owned(failing(&failure));
+            }
+            let Ok(statement) = self.context.statements.intern(&text, parse.types) else { return Err(no_room()) };
+            self.backend.replies.push_back(Reply::Parse { id: None, name: None, is_silent: false });
+            frontend::put_parse(self.out, b"", &text, parse.types);
+            self.backend.unnamed = Some(statement.clone());
+            self.session.unnamed = Some(statement);
+            self.backend.turn.only_begun = false;
+            return Ok(());
+        }
+        self.backend.turn.only_begun = false;
+        if self.session.statements.contains_key(parse.name) {
+            self.name_is_taken(&parse);
+            return Ok(());
+        }
+        if self.session.statements.len() >= MAX_NAMES {
+            let failure = Failure::new("53400", format!("{MAX_NAMES} prepared statements are open in this session"))
+                .hint("close those that are not used any more");
+            text = Cow::Owned(failing(&failure));
+        } else if let Some(failure) = refusal(sql::scan(parse.text).touches, self.context) {
+            text = Cow::Owned(failing(&failure));
+        }
+        let Ok(statement) = self.context.statements.intern(&text, parse.types) else { return Err(no_room()) };
+        let name: Box<[u8]> = parse.name.into();
+        self.session.statements.insert(name.clone(), statement.clone());
+        if self.backend.known.touch(statement.id) {
+            self.backend.replies.push_back(Reply::Parsed { name });
+        } else {
+            self.put_parse(&statement, Some(name));
+        }
+        Ok(())
+    }
+
+    /// The client has prepared another statement under this name: the server is brought to say so in its own words.
+    fn name_is_taken(&mut self, parse: &Parse<'_>) {
+        self.backend.replies.push_back(Reply::Parse { id: None, name: None, is_silent: true });
+        frontend::put_parse(self.out, parse.name, b"", &[]);
+        self.backend.replies.push_back(Reply::Parse { id: None, name: None, is_silent: false });
+        frontend::put_parse(self.out, parse.name, b"", &[]);
+        self.backend.litter.push(parse.name.into());
+    }
+
+    /// Prepares a statement at this server.
+    fn put_parse(&mut self, statement: &Arc<Statement>, name: Option<Box<[u8]>>) {
+        let mut room = [0; 24];
+        if let Some(old) = self.backend.known.make_room(self.context.max_prepared) {
+            self.backend.replies.push_back(Reply::Close { is_silent: true });
+            frontend::put_close(self.out, b'S', old.name(&mut room));
+        }
+        let is_silent = name.is_none();
+        self.backend.replies.push_back(Reply::Parse { id: Some(statement.id), name, is_silent });
+        frontend::put_parse(self.out, statement.name(&mut room), &statement.text, &statement.types);
+        self.backend.known.insert(statement);
+    }
+
+    /// Sees to it that a statement is prepared at this server.
+    fn ensure(&mut self, statement: &Arc<Statement>) {
+        if !self.backend.known.touch(statement.id) {
+            self.put_parse(statement, None);
+        }
+    }
+
+    /// Sees to it that the unnamed statement at this server is the client's.
+    fn ensure_unnamed(&mut self) {
+        if is_same(self.session.unnamed.as_ref(), self.backend.unnamed.as_ref()) {
+            return;
+        }
+        match self.session.unnamed.clone() {
+            Some(statement) => {
+                self.backend.replies.push_back(Reply::Parse { id: None, name: None, is_silent: true });
+                frontend::put_parse(self.out, b"", &statement.text, &statement.types);
+                self.backend.unnamed = Some(statement);
+            }
+            None => {
+                self.backend.replies.push_back(Reply::Close { is_silent: true });
+                frontend::put_close(self.out, b'S', b"");
+                self.backend.unnamed = None;
+            }
+        }
+    }
+
+    /// The name at the server of what the client calls `name`.
+    fn server_name<'n>(&mut self, name: &'n [u8], room: &'n mut [u8; 24]) -> (Cow<'n, [u8]>, Option<Arc<Statement>>) {
+        if name.is_empty() {
+            self.ensure_unnamed();
+            return (Cow::Borrowed(name), self.session.unnamed.clone());
+        }
+        match self.session.statements.get(name).cloned() {
+            Some(statement) => {
+                self.ensure(&statement);
+                (Cow::Borrowed(statement.name(room)), Some(statement))
+            }
+            // The server says that there is none, by the name that the client knows, unless that is one of the pooler's.
+            None if name.starts_with(PREFIX) => (Cow::Owned([name, b"?"].concat()), None),
+            None => (Cow::Borrowed(name), None),
+        }
+    }
+
+    fn bind(&mut self, message: &Message<'_>) -> Result<(), WireError> {
+        let body = message.body();
+        let Some(bind) = Bind::read_names(body)? else {
+            return Err(WireError::Value { message: "Bind", what: "no names" });
+        };
+        let mut room = [0; 24];
+        let (name, statement) = self.server_name(bind.statement, &mut room);
+        if *name == *bind.statement {
+            self.out.extend_from_slice(message.have);
+        } else {
+            let total = message.len - HEADER - bind.statement.len() + name.len();
+            frontend::put_bind_header(self.out, total, bind.portal, &name);
+            self.out.extend_from_slice(&body[bind.rest_at..]);
+        }
+        self.session.passing = message.missing();
+        self.session.bound = statement;
+        self.backend.replies.push_back(Reply::Bind);
+        self.backend.turn.only_begun = false;
+        Ok(())
+    }
+
+    fn describe(&mut self, message: &Message<'_>) -> Result<(), WireError> {
+        let target = Target::read(message.body())?;
+        if target.kind == b'S' {
+            let mut room = [0; 24];
+            let (name, _statement) = self.server_name(target.name, &mut room);
+            frontend::put_describe(self.out, b'S', &name);
+        } else {
+            self.pass(message);
+        }
+        self.backend.replies.push_back(Reply::Describe);
+        self.backend.turn.only_begun = false;
+        Ok(())
+    }
+
+    fn execute(&mut self, message: &Message<'_>) -> Result<(), WireError> {
+        let measure = match self.session.bound.clone() {
+            Some(statement) => {
+                self.touched(&statement.scan, &statement.text);
+                self.measure(&statement.scan, &statement.text)
+            }
+            None => Measure::new(self.context.now, 0, None),
+        };
+        self.backend.turn.only_begun = false;
+        self.backend.replies.push_back(Reply::Execute(measure));
+        self.pass(message);
+        Ok(())
+    }
+
+    fn close(&mut self, message: &Message<'_>) -> Result<(), WireError> {
+        let target = Target::read(message.body())?;
+        self.backend.turn.only_begun = false;
+        if target.kind == b'S' && !target.name.is_empty() {
+            if self.session.statements.remove(target.name).is_some() {
+                // Sent a second time, it would be missed before its place.
+                self.backend.turn.can_replay = false;
+            }
+            self.backend.replies.push_back(Reply::Closed);
+            return Ok(());
+        }
+        if target.kind == b'S' {
+            self.session.unnamed = None;
+            self.backend.unnamed = None;
+        }
+        self.backend.replies.push_back(Reply::Close { is_silent: false });
+        self.pass(message);
+        Ok(())
+    }
+}
+
+fn no_room() -> WireError {
+    WireError::Value { message: "Parse", what: "no room: the texts of all prepared statements take up what they may" }
+}

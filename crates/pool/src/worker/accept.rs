@@ -1,0 +1,181 @@
+//! New clients: accepted, and received from other workers.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use mio::{Interest, Token};
+
+use super::{CLIENT, FIRST_LISTENER, MAX_LISTENERS, Worker, token};
+use crate::client::{Client, Key, Login, State};
+use crate::plan::Listen;
+use crate::session::Session;
+use crate::transport::{Socket, Transport};
+
+/// Connections that are accepted before others have their turn.
+const ACCEPTS: usize = 64;
+
+/// A listening socket.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    pub(crate) socket: Listening,
+    pub(crate) listen: Arc<Listen>,
+}
+
+/// The socket itself.
+#[derive(Debug)]
+pub(crate) enum Listening {
+    Tcp(mio::net::TcpListener),
+    Unix(mio::net::UnixListener),
+}
+
+impl Worker {
+    /// Watches listening sockets.
+    pub(super) fn listen(&mut self, listeners: Vec<Listener>) -> io::Result<()> {
+        for (at, mut listener) in listeners.into_iter().take(MAX_LISTENERS).enumerate() {
+            let token = Token(FIRST_LISTENER + at);
+            match &mut listener.socket {
+                Listening::Tcp(socket) => self.poll.registry().register(socket, token, Interest::READABLE)?,
+                Listening::Unix(socket) => self.poll.registry().register(socket, token, Interest::READABLE)?,
+            }
+            self.listeners.push(listener);
+        }
+        Ok(())
+    }
+
+    /// Accepts who waits.
+    pub(super) fn accept(&mut self, at: usize) {
+        for _ in 0..ACCEPTS {
+            let Some(listener) = self.listeners.get(at) else { return };
+            let accepted = match &listener.socket {
+                Listening::Tcp(socket) => socket.accept().map(|(stream, address)| {
+                    // Answers are small and awaited.
+                    if let Err(error) = stream.set_nodelay(true) {
+                        tracing::debug!(%error, "TCP_NODELAY");
+                    }
+                    (Socket::Tcp(stream), Some(address))
+                }),
+                Listening::Unix(socket) => socket.accept().map(|(stream, _)| (Socket::Unix(stream), None)),
+            };
+            match accepted {
+                Ok((socket, address)) => {
+                    let listen = listener.listen.clone();
+                    self.admit(Transport::Plain(socket), address, listen);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    // Descriptors or memory: the next tick tries again.
+                    tracing::warn!(%error, "a client could not be accepted");
+                    return;
+                }
+            }
+        }
+        // No edge announces those that are left.
+        self.unaccepted = true;
+    }
+
+    /// Accepts everywhere; what an edge does not announce is found by this.
+    pub(super) fn accept_all(&mut self) {
+        self.unaccepted = false;
+        for at in 0..self.listeners.len() {
+            self.accept(at);
+        }
+    }
+
+    fn admit(&mut self, transport: Transport, address: Option<SocketAddr>, listen: Arc<Listen>) {
+        let login = Login {
+            listen,
+            minor: 0,
+            unknown: Vec::new(),
+            database: String::new(),
+            user: String::new(),
+            settings: Vec::new(),
+            exchange: None,
+            has_asked: false,
+            console: None,
+            is_counted: false,
+        };
+        let client = Client {
+            transport,
+            id: self.commons.id(),
+            generation: 0,
+            state: State::Startup,
+            session: Session::new(self.nothing.clone(), self.nothing.clone()),
+            pool: None,
+            group: usize::MAX,
+            pending: Vec::new(),
+            out: Vec::new(),
+            is_readable: true,
+            login: Some(Box::new(login)),
+            address,
+            connected: self.now,
+            since: self.now,
+            key: Key::default(),
+            ticket: 0,
+        };
+        if let Some(at) = self.take_in(client) {
+            // What it said first is usually there already.
+            self.ready_client(at);
+        }
+    }
+
+    /// Gives a client a place, and watches it.
+    pub(super) fn take_in(&mut self, mut client: Client) -> Option<usize> {
+        self.generation = self.generation.wrapping_add(1) & 0x3fff_ffff;
+        client.generation = self.generation;
+        let entry = self.clients.vacant_entry();
+        let at = entry.key();
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        let registry = self.poll.registry();
+        if let Err(error) = registry.register(&mut client.transport, token(CLIENT, at, client.generation), interest) {
+            tracing::warn!(%error, "a client could not be watched");
+            if let Some(pool) = &client.pool {
+                crate::shared::give_one(&pool.clients);
+            }
+            return None;
+        }
+        entry.insert(client);
+        Some(at)
+    }
+
+    /// A client from another worker: it has proved who it is, and its group is at home here.
+    pub(super) fn receive_client(&mut self, mut client: Client) {
+        client.is_readable = true;
+        if let Some(at) = self.take_in(client) {
+            self.arrive(at);
+        }
+    }
+
+    /// No more clients: those that are there leave when they have nothing under way, or, if there is patience, as they like.
+    pub(super) fn drain(&mut self, is_patient: bool) {
+        if !is_patient {
+            // Who waits to be accepted has no other process to turn to.
+            self.accept_all();
+        }
+        self.stop_listening();
+        self.is_draining = !is_patient;
+        if is_patient {
+            return;
+        }
+        let all: Vec<usize> = self.clients.iter().map(|(at, _)| at).collect();
+        for at in all {
+            if self.clients.contains(at) {
+                self.leave_if_at_rest(at);
+            }
+        }
+    }
+
+    /// Leaves the listening sockets to another process, or closes them.
+    pub(super) fn stop_listening(&mut self) {
+        self.closed.clear();
+        for mut listener in self.listeners.drain(..) {
+            let registry = self.poll.registry();
+            // It is closed in any case.
+            let _gone = match &mut listener.socket {
+                Listening::Tcp(socket) => registry.deregister(socket),
+                Listening::Unix(socket) => registry.deregister(socket),
+            };
+        }
+    }
+}

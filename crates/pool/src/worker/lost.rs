@@ -1,0 +1,259 @@
+//! The ends of connections: a server's, with whatever its client had under way, and a client's.
+//!
+//! | what the client had under way | what becomes of it |
+//! | --- | --- |
+//! | nothing | it does not notice |
+//! | an unanswered BEGIN; or a transaction that the server refused, for shutting down, before it answered anything | it begins anew at another connection |
+//! | a BEGIN that was answered | the transaction begins anew with the next statement |
+//! | a statement | the statement fails; outside a transaction that is all |
+//! | a transaction | it has failed, and has to be rolled back, as after any error |
+//! | something that keeps the connection | the client is sent away: what it had there is gone |
+//!
+//! That a transaction which was refused with `57P01` as the first answer has not been committed follows from the order in
+//! which PostgreSQL sends: what a commit answers is in the buffer before the refusal.
+
+use super::{Worker, is_under_way};
+use crate::backend::{Backend, Reply};
+use crate::client::State;
+use crate::session::{Failure, Resume};
+use crate::shared::give_one;
+use crate::stats::Failure as Counted;
+use crate::wire::backend as messages;
+use crate::wire::{HEADER, frame};
+
+impl Worker {
+    /// A server's connection has ended, or is given up.
+    pub(super) fn server_lost(&mut self, at: usize, why: &str) {
+        let Some(client) = self.servers[at].client else {
+            self.discard_server(at);
+            return;
+        };
+        let group = self.servers[at].group;
+        let server = &mut self.servers[at];
+        let backend = &mut server.backend;
+        let cause = backend.fatal.take().map(|f| *f);
+        let failure = cause.clone().map_or_else(
+            || Failure::new("08006", format!("the connection to the server was lost: {why}")),
+            |cause| Failure { message: format!("the server ended the connection: {}", cause.message), ..cause },
+        );
+        let was_refused = cause.is_some_and(|c| matches!(&*c.sqlstate, "57P01" | "57P03"));
+        let turn = &backend.turn;
+        let has_answered = turn.is_answered && !server.is_rewinding;
+        let can_move = turn.can_replay && !has_answered && (turn.only_begun || was_refused) && backend.status == b'I';
+        let replay = std::mem::take(&mut backend.turn.replay);
+        let only_begun = turn_only_begun(backend);
+        let unnamed = backend.turn.unnamed.take();
+        let was_preparing = backend.chore.is_some();
+        let held = std::mem::replace(&mut server.client, None);
+        debug_assert_eq!(held, Some(client), "a connection's client has it");
+        let lost = self.take_server(at);
+        let session = &mut self.clients[client].session;
+        let is_pinned = session.pinned.is_some();
+        self.clients[client].state = State::Idle;
+        self.clients[client].since = self.now;
+        if is_pinned || self.groups[group].rule.mode == crate::plan::Mode::Session {
+            let cells = self.groups[group].shared.cells.shard(self.index);
+            cells.fail(Counted::ServerLost);
+            let message = format!("{} (the session's state was kept there)", failure.message);
+            self.dismiss(client, &Failure { message, ..failure });
+            return;
+        }
+        let Some(lost) = lost else { return };
+        let session = &mut self.clients[client].session;
+        if was_preparing {
+            // The client's own words have not been sent, or were answered already.
+            self.go_on_elsewhere(client, &lost, None);
+        } else if can_move && !replay.is_empty() && session.passing == 0 {
+            session.unnamed = unnamed;
+            forget_names(session, &replay);
+            self.groups[group].shared.cells.shard(self.index).moved.inc();
+            self.go_on_elsewhere(client, &lost, Some(replay));
+        } else if is_under_way(&lost.backend) || session.passing > 0 {
+            self.fail_under_way(client, &lost.backend, &failure);
+        } else if let Some(begin) = only_begun.then(|| begin_text(&replay)).flatten() {
+            session.resume = Some(Resume::Begin(begin));
+            self.groups[group].shared.cells.shard(self.index).moved.inc();
+            self.ready_client(client);
+        } else if lost.backend.status != b'I' {
+            session.resume = Some(Resume::Failed);
+            session.owed = Some(Box::new(failure));
+            self.groups[group].shared.cells.shard(self.index).fail(Counted::ServerLost);
+            self.ready_client(client);
+        } else {
+            self.ready_client(client);
+        }
+        if self.is_draining && self.clients.contains(client) {
+            self.leave_if_at_rest(client);
+        }
+        self.grow(group);
+    }
+
+    /// The client's transaction begins at another connection, without its notice.
+    fn go_on_elsewhere(&mut self, at: usize, lost: &crate::server::Server, replay: Option<Vec<u8>>) {
+        if let Some(chore) = &lost.backend.chore
+            && let crate::backend::ChoreKind::Begin { resume } = &chore.kind
+        {
+            self.clients[at].session.resume = Some(resume.clone());
+        }
+        if let Some(mut replay) = replay {
+            let client = &mut self.clients[at];
+            replay.extend_from_slice(&client.pending);
+            client.pending = replay;
+        }
+        self.ready_client(at);
+    }
+
+    /// What a client has under way fails.
+    fn fail_under_way(&mut self, at: usize, backend: &Backend, failure: &Failure) {
+        let session = &mut self.clients[at].session;
+        let was_open = backend.status != b'I';
+        session.resume = was_open.then_some(Resume::Failed);
+        let status = session.status();
+        let mut out = Vec::new();
+        let mut is_told = false;
+        // An error that was told before Sync came is not told again.
+        let mut is_failed = backend.is_failed;
+        for reply in &backend.replies {
+            match reply {
+                Reply::Sync | Reply::Query(_) | Reply::Call => {
+                    if !is_failed && !is_told {
+                        super::reject::put(&mut out, "ERROR", failure);
+                    }
+                    messages::put_ready(&mut out, status);
+                    (is_told, is_failed) = (false, false);
+                }
+                _ if !is_told && !is_failed => {
+                    super::reject::put(&mut out, "ERROR", failure);
+                    is_told = true;
+                }
+                _ => {}
+            }
+        }
+        if is_told || is_failed {
+            session.skipping = Some(status);
+        }
+        if session.passing > 0 {
+            // The rest of a message that nobody takes any more.
+            session.dropping = std::mem::take(&mut session.passing);
+        }
+        for reply in &backend.replies {
+            if let Reply::Parse { name: Some(name), .. } | Reply::Parsed { name } = reply {
+                session.statements.remove(name);
+            }
+        }
+        let group = self.clients[at].group;
+        self.groups[group].shared.cells.shard(self.index).fail(Counted::ServerLost);
+        if self.send_client(at, &out) {
+            self.ready_client(at);
+        }
+    }
+
+    /// Forgets a connection that nobody has.
+    fn discard_server(&mut self, at: usize) {
+        let group = self.servers[at].group;
+        self.take_server(at);
+        self.grow(group);
+    }
+
+    /// Takes a connection out.
+    fn take_server(&mut self, at: usize) -> Option<crate::server::Server> {
+        let mut server = self.servers.try_remove(at)?;
+        if server.is_free {
+            self.groups[server.group].free.retain(|free| *free != at);
+        }
+        // The socket is closed with it.
+        let _gone = self.poll.registry().deregister(&mut server.transport);
+        give_one(&server.shared.open);
+        give_one(&server.shared.pool.open);
+        Some(server)
+    }
+
+    /// A client has left, or its connection failed.
+    pub(super) fn client_gone(&mut self, at: usize) {
+        if let State::Linked(server) = self.clients[at].state {
+            self.part(at, server);
+        }
+        self.drop_client(at);
+    }
+
+    /// A client leaves while it has a connection.
+    fn part(&mut self, at: usize, server: usize) {
+        self.clients[at].state = State::Idle;
+        let session = &self.clients[at].session;
+        let is_in_message = session.passing > 0;
+        let is_pinned = session.pinned.is_some();
+        self.unpin(at);
+        let held = &mut self.servers[server];
+        held.client = None;
+        let backend = &held.backend;
+        let is_session_mode = self.groups[held.group].rule.mode == crate::plan::Mode::Session;
+        let has_left = !backend.turn.touches.is_empty();
+        if is_under_way(backend) || is_in_message || backend.chore.is_some() || held.is_rewinding || !held.out.is_empty() {
+            // It works for nobody now: what runs is ended.
+            self.cancel_and_close(server);
+        } else if backend.status != b'I' {
+            match is_pinned || is_session_mode || has_left {
+                true => self.close_server(server),
+                false => self.roll_back(server),
+            }
+        } else if is_pinned || is_session_mode || has_left {
+            self.reset(server);
+        } else {
+            self.put_free(server);
+        }
+    }
+
+    /// Forgets a client.
+    pub(super) fn drop_client(&mut self, at: usize) {
+        let Some(mut client) = self.clients.try_remove(at) else { return };
+        // The socket is closed with it.
+        let _gone = self.poll.registry().deregister(&mut client.transport);
+        client.transport.close();
+        self.by_pid.remove(&client.key.pid);
+        let is_counted = client.login.as_ref().is_none_or(|login| login.is_counted);
+        if let Some(pool) = client.pool.take()
+            && is_counted
+        {
+            give_one(&pool.clients);
+        }
+    }
+
+    /// Sends a client its last message, and closes when it is read.
+    pub(super) fn say_goodbye(&mut self, at: usize, bytes: &[u8]) {
+        if let State::Linked(server) = self.clients[at].state {
+            self.part(at, server);
+        }
+        if !self.clients.contains(at) {
+            return;
+        }
+        self.clients[at].state = State::Leaving;
+        self.clients[at].since = self.now;
+        if self.send_client(at, bytes) && self.clients[at].out.is_empty() && !self.clients[at].transport.wants_write() {
+            self.drop_client(at);
+        }
+    }
+}
+
+fn turn_only_begun(backend: &Backend) -> bool {
+    backend.turn.only_begun && backend.status == b'T'
+}
+
+/// The text of the one BEGIN that `replay` is.
+fn begin_text(replay: &[u8]) -> Option<Box<[u8]>> {
+    let frame = frame(replay).ok()??;
+    (frame.len == replay.len()).then(|| replay[HEADER..replay.len() - 1].into())
+}
+
+/// Forgets the names that are about to be prepared a second time.
+pub(super) fn forget_names(session: &mut crate::session::Session, replay: &[u8]) {
+    let mut at = 0;
+    while let Ok(Some(found)) = frame(&replay[at..]) {
+        let end = (at + found.len).min(replay.len());
+        if found.tag == crate::wire::tag::PARSE
+            && let Ok(parse) = crate::wire::frontend::Parse::read(&replay[at + HEADER..end])
+        {
+            session.statements.remove(parse.name);
+        }
+        at = end;
+    }
+}

@@ -1,0 +1,70 @@
+//! Errors that are made here, told where the protocol has a place for them: to the next simple query, or to the next
+//! message of an extended one, after which everything up to Sync is passed over.
+
+use super::Worker;
+use crate::session::{Failure, Resume};
+use crate::sql::{self, Kind};
+use crate::wire::{Frame, HEADER, backend, tag};
+
+/// A simple query is looked at to here: whether it rolls back.
+const LOOKED_AT: usize = 1_024;
+
+impl Worker {
+    /// What a client sends that is owed an error, or that has had one and has not sent Sync. How many bytes were taken.
+    pub(super) fn reject_input(&mut self, at: usize, frame: Frame, input: &[u8]) -> usize {
+        let is_whole = input.len() >= frame.len;
+        let session = &mut self.clients[at].session;
+        let mut out = Vec::new();
+        if frame.tag == tag::SYNC {
+            if !is_whole {
+                return 0;
+            }
+            let status = session.skipping.take().unwrap_or(session.status());
+            backend::put_ready(&mut out, status);
+            self.send_client(at, &out);
+            return frame.len;
+        }
+        if session.skipping.is_none() {
+            let is_simple = matches!(frame.tag, tag::QUERY | tag::FUNCTION_CALL);
+            if is_simple && session.resume == Some(Resume::Failed) {
+                if !is_whole && frame.len < LOOKED_AT {
+                    return 0;
+                }
+                let text = input.get(HEADER..frame.len.saturating_sub(1)).unwrap_or_default();
+                if frame.tag == tag::QUERY && sql::scan(text).kind == Kind::Rollback {
+                    // That is all there is left to do; it need not be told that it could do nothing else.
+                    session.owed = None;
+                    return 0;
+                }
+            }
+            if !matches!(frame.tag, tag::FLUSH | tag::COPY_DATA | tag::COPY_DONE | tag::COPY_FAIL)
+                && let Some(failure) = session.owed.take()
+            {
+                put(&mut out, "ERROR", &failure);
+                let status = session.status();
+                match is_simple {
+                    true => backend::put_ready(&mut out, status),
+                    false => session.skipping = Some(status),
+                }
+            }
+        }
+        let n = frame.len.min(input.len());
+        session.dropping = frame.len - n;
+        if !out.is_empty() {
+            self.send_client(at, &out);
+        }
+        n
+    }
+
+    /// Sends a client away with an error.
+    pub(super) fn dismiss(&mut self, at: usize, failure: &Failure) {
+        let mut out = Vec::new();
+        put(&mut out, "FATAL", failure);
+        self.say_goodbye(at, &out);
+    }
+}
+
+/// Appends an error.
+pub(super) fn put(out: &mut Vec<u8>, severity: &str, failure: &Failure) {
+    backend::put_error(out, severity, &failure.sqlstate, &failure.message, None, failure.hint.as_deref());
+}
