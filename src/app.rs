@@ -42,7 +42,6 @@ use crate::handover::giving::Giving;
 use crate::listening::bind_all;
 use crate::operate::Operations;
 use crate::overrides::MemoryStore;
-use crate::pools::PoolPlane;
 use crate::service_manager::ServiceManager;
 use reloading::{LastReload, Read, ReloadCells};
 
@@ -112,8 +111,6 @@ struct Inner {
     journal: Journal,
     store: Option<Arc<Store>>,
     discovery: Discovery,
-    /// The Postgres data plane; `None` where no pool is configured.
-    pools: Option<Arc<dyn PoolPlane>>,
     metrics: Registry,
     clock: Clock,
     started: Moment,
@@ -311,7 +308,6 @@ impl App {
             journal,
             store,
             discovery,
-            pools: None,
             metrics,
             started: clock.now(),
             clock: clock.clone(),

@@ -1,57 +1,31 @@
 //! Pools of Postgres connections as the console and the command line see them: what the data plane tells, in the console's
 //! own types, and orders handed on to it.
 
-use std::fmt::Debug;
-use std::future::Future;
-use std::pin::Pin;
-
 use console::view::{
     Acted, ActionError, Order as Asked, PoolAction, PoolClient, PoolConnection, PoolCounts, PoolGroup, PoolServer,
     PoolStatement, PoolView,
 };
 use pool::orders::{Order, OrderError};
-use pool::view;
+use pool::{Pools, view};
 
 use crate::operate::check_reason;
 
-/// What is answered later.
-pub(crate) type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
-
-/// The data plane of the pools, as far as operators deal with it.
-pub(crate) trait PoolPlane: Debug + Send + Sync {
-    /// What every pool is at this moment.
-    fn view(&self) -> Vec<view::PoolView>;
-    /// Statements of a pool by shape; none without such a pool.
-    fn statements(&self, pool: &str) -> Vec<view::StatementView>;
-    /// Clients of a pool; none without such a pool.
-    fn clients<'a>(&'a self, pool: &'a str) -> Later<'a, Vec<view::ClientView>>;
-    /// Server connections of a pool; none without such a pool.
-    fn connections<'a>(&'a self, pool: &'a str) -> Later<'a, Vec<view::ConnectionView>>;
-    /// Follows an order, and says in a sentence what was done.
-    fn order<'a>(
-        &'a self,
-        pool: &'a str,
-        order: Order,
-        actor: &'a str,
-        reason: &'a str,
-    ) -> Later<'a, Result<String, OrderError>>;
+/// Has an order followed.
+pub(crate) async fn act(pools: &Pools, pool: &str, action: &PoolAction, asked: &Asked) -> Result<Acted, ActionError> {
+    check_reason(&asked.reason, action.needs_reason())?;
+    let outcome = pools.order(pool, order(action), &asked.actor, &asked.reason).await;
+    outcome.map(acted).map_err(|error| refused(error, || pools.view().into_iter().map(|pool| pool.name).collect()))
 }
 
-/// Has an order followed.
-pub(crate) async fn act(
-    plane: &dyn PoolPlane,
-    pool: &str,
-    action: &PoolAction,
-    asked: &Asked,
-) -> Result<Acted, ActionError> {
-    check_reason(&asked.reason, action.needs_reason())?;
-    match plane.order(pool, order(action), &asked.actor, &asked.reason).await {
-        Ok(message) => Ok(Acted { message, kept: false }),
-        Err(OrderError::NoPool(name)) => {
-            let known = plane.view().into_iter().map(|pool| pool.name).collect();
-            Err(ActionError::UnknownPool { name, known })
-        }
-        Err(error) => Err(ActionError::PoolRefused(error.to_string())),
+/// What is done holds until the process ends.
+fn acted(message: String) -> Acted {
+    Acted { message: format!("{message}."), kept: false }
+}
+
+fn refused(error: OrderError, known: impl FnOnce() -> Vec<String>) -> ActionError {
+    match error {
+        OrderError::NoPool(name) => ActionError::UnknownPool { name, known: known() },
+        error => ActionError::PoolRefused(error.to_string()),
     }
 }
 
@@ -197,58 +171,34 @@ fn millis(time: std::time::Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
-
     use super::*;
 
-    /// A plane that does what it is told, and remembers it.
-    #[derive(Debug, Default)]
-    struct Told(Mutex<Vec<String>>);
-
-    impl PoolPlane for Told {
-        fn view(&self) -> Vec<view::PoolView> {
-            Vec::new()
+    #[test]
+    fn each_action_is_the_order_of_the_same_word() {
+        let actions = [
+            PoolAction::Pause,
+            PoolAction::Resume,
+            PoolAction::Failover { to: Some("b:5432".into()) },
+            PoolAction::Drain { server: "a:5432".into() },
+            PoolAction::Undrain { server: "a:5432".into() },
+            PoolAction::KillStatement("00ff".into()),
+            PoolAction::KillUser("batch".into()),
+            PoolAction::KillClient(7),
+            PoolAction::Reconnect,
+        ];
+        for action in &actions {
+            assert_eq!(order(action).word(), action.word(), "{action:?}");
+            assert_eq!(check_reason("", action.needs_reason()).is_err(), action.needs_reason(), "{action:?}");
         }
-        fn statements(&self, _: &str) -> Vec<view::StatementView> {
-            Vec::new()
-        }
-        fn clients<'a>(&'a self, _: &'a str) -> Later<'a, Vec<view::ClientView>> {
-            Box::pin(async { Vec::new() })
-        }
-        fn connections<'a>(&'a self, _: &'a str) -> Later<'a, Vec<view::ConnectionView>> {
-            Box::pin(async { Vec::new() })
-        }
-        fn order<'a>(
-            &'a self,
-            pool: &'a str,
-            order: Order,
-            actor: &'a str,
-            reason: &'a str,
-        ) -> Later<'a, Result<String, OrderError>> {
-            self.0.lock().unwrap().push(format!("{pool} {order} by {actor}: {reason}"));
-            Box::pin(async move {
-                match (pool, &order) {
-                    ("main", Order::KillClient(id)) => Err(OrderError::Nothing(format!("there is no client {id}"))),
-                    ("main", _) => Ok("it is done".to_owned()),
-                    _ => Err(OrderError::NoPool(pool.to_owned())),
-                }
-            })
-        }
+        assert_eq!(order(&actions[2]).to_string(), "failover to b:5432");
     }
 
-    #[tokio::test]
-    async fn an_order_needs_a_reason_where_somebody_is_worse_off_by_it() {
-        let plane = Told::default();
-        let asked = |reason: &str| Asked { actor: "ops".into(), reason: reason.into(), force: false };
-        let refused = act(&plane, "main", &PoolAction::Pause, &asked(" ")).await;
-        assert!(matches!(refused, Err(ActionError::BadReason(_))), "{refused:?}");
-        let drain = PoolAction::Drain { server: "a:5432".into() };
-        assert_eq!(act(&plane, "main", &drain, &asked("disk")).await.unwrap().message, "it is done");
-        assert!(act(&plane, "main", &PoolAction::Resume, &asked("")).await.is_ok());
-        assert_eq!(*plane.0.lock().unwrap(), ["main drain a:5432 by ops: disk", "main resume by ops: "]);
-        let unknown = act(&plane, "other", &PoolAction::Resume, &asked("")).await;
-        assert!(matches!(unknown, Err(ActionError::UnknownPool { .. })), "{unknown:?}");
-        let nobody = act(&plane, "main", &PoolAction::KillClient(7), &asked("x")).await.unwrap_err();
-        assert_eq!(nobody.to_string(), "there is no client 7");
+    #[test]
+    fn what_is_not_done_is_said_with_what_there_is() {
+        let known = || vec!["main".to_owned()];
+        let unknown = refused(OrderError::NoPool("man".into()), known).to_string();
+        assert_eq!(unknown, "there is no pool \"man\"; there is main");
+        let nobody = refused(OrderError::Nothing("there is no client 7".into()), known);
+        assert_eq!(nobody, ActionError::PoolRefused("there is no client 7".into()));
     }
 }

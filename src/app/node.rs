@@ -35,7 +35,7 @@ impl Node for Inner {
             listeners: self.addresses.gateway.iter().map(|a| format!("http://{a}")).collect(),
             routes: view.routes.into_iter().map(views::traffic).collect(),
             services: view.services.into_iter().map(|s| views::service(s, &self.operations)).collect(),
-            pools: self.pools.as_ref().map(|p| p.view().into_iter().map(pools::pool).collect()).unwrap_or_default(),
+            pools: self.pools.view().into_iter().map(pools::pool).collect(),
             notices: self.operations.notices(),
             config: ConfigView {
                 source: self.source.name(),
@@ -81,27 +81,21 @@ impl Node for Inner {
     }
 
     fn pool_statements(&self, pool: &str) -> Vec<PoolStatement> {
-        let all = self.pools.as_ref().map(|plane| plane.statements(pool)).unwrap_or_default();
-        let mut all: Vec<PoolStatement> = all.into_iter().map(pools::statement).collect();
+        let mut all: Vec<PoolStatement> = self.pools.statements(pool).into_iter().map(pools::statement).collect();
         all.sort_by_key(|statement| std::cmp::Reverse(statement.total_us));
         all
     }
 
     fn pool_clients(&self, pool: &str) -> Vec<PoolClient> {
-        let Some(plane) = &self.pools else { return Vec::new() };
-        Handle::current().block_on(plane.clients(pool)).into_iter().map(pools::client).collect()
+        Handle::current().block_on(self.pools.clients(pool)).into_iter().map(pools::client).collect()
     }
 
     fn pool_connections(&self, pool: &str) -> Vec<PoolConnection> {
-        let Some(plane) = &self.pools else { return Vec::new() };
-        Handle::current().block_on(plane.connections(pool)).into_iter().map(pools::connection).collect()
+        Handle::current().block_on(self.pools.connections(pool)).into_iter().map(pools::connection).collect()
     }
 
     fn pool_action(&self, pool: &str, action: &PoolAction, order: &Order) -> Result<Acted, ActionError> {
-        let Some(plane) = &self.pools else {
-            return Err(ActionError::UnknownPool { name: pool.to_owned(), known: Vec::new() });
-        };
-        Handle::current().block_on(pools::act(plane.as_ref(), pool, action, order))
+        Handle::current().block_on(pools::act(&self.pools, pool, action, order))
     }
 
     fn journal(&self) -> Arc<dyn JournalReader> {

@@ -563,7 +563,7 @@ events! {
         takes: u64,
     } "{service} may open {cap} connections, and {endpoint} takes {takes}"
 
-    /// An operator ordered something of a pool
+    /// An operator ordered something of a pool.
     PoolOrdered "pool.ordered" 1 Info mark once {
         /// Of the pool
         pool: String,
