@@ -445,7 +445,7 @@ fn named(set: &OverrideSet) -> BTreeSet<(&str, &str)> {
     endpoints.flat_map(|(service, all)| all.keys().map(|endpoint| (service.as_str(), endpoint.as_str()))).collect()
 }
 
-fn check_reason(reason: &str, needed: bool) -> Result<(), ActionError> {
+pub(crate) fn check_reason(reason: &str, needed: bool) -> Result<(), ActionError> {
     let length = reason.chars().count();
     if needed && reason.trim().is_empty() {
         let message = "say why (`reason`, `--reason`): whoever looks at this later will want to know";

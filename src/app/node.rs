@@ -4,7 +4,8 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use console::view::{
-    Acted, ActionError, ConfigView, DeployMark, EndpointAction, NoTallies, NodeView, Order, ReloadView, ServiceAction,
+    Acted, ActionError, ConfigView, DeployMark, EndpointAction, NoTallies, NodeView, Order, PoolAction, PoolClient,
+    PoolConnection, PoolStatement, ReloadView, ServiceAction,
 };
 use console::{Node, Readiness};
 use kernel::Finding;
@@ -13,9 +14,10 @@ use kernel::store::FileHealth;
 use kernel::tally::TallyReader;
 use kernel::trace::{TraceLine, Why};
 use observe::Format;
+use tokio::runtime::Handle;
 
 use super::Inner;
-use crate::views;
+use crate::{pools, views};
 
 /// What somebody who tells of a deployment waits for the disk.
 const DEPLOY_WAIT: Duration = Duration::from_secs(5);
@@ -33,6 +35,7 @@ impl Node for Inner {
             listeners: self.addresses.gateway.iter().map(|a| format!("http://{a}")).collect(),
             routes: view.routes.into_iter().map(views::traffic).collect(),
             services: view.services.into_iter().map(|s| views::service(s, &self.operations)).collect(),
+            pools: self.pools.view().into_iter().map(pools::pool).collect(),
             notices: self.operations.notices(),
             config: ConfigView {
                 source: self.source.name(),
@@ -75,6 +78,24 @@ impl Node for Inner {
 
     fn service_action(&self, service: &str, action: ServiceAction, order: &Order) -> Result<Acted, ActionError> {
         self.operations.service_action(self.gateway.as_ref(), service, action, order)
+    }
+
+    fn pool_statements(&self, pool: &str) -> Vec<PoolStatement> {
+        let mut all: Vec<PoolStatement> = self.pools.statements(pool).into_iter().map(pools::statement).collect();
+        all.sort_by_key(|statement| std::cmp::Reverse(statement.total_us));
+        all
+    }
+
+    fn pool_clients(&self, pool: &str) -> Vec<PoolClient> {
+        Handle::current().block_on(self.pools.clients(pool)).into_iter().map(pools::client).collect()
+    }
+
+    fn pool_connections(&self, pool: &str) -> Vec<PoolConnection> {
+        Handle::current().block_on(self.pools.connections(pool)).into_iter().map(pools::connection).collect()
+    }
+
+    fn pool_action(&self, pool: &str, action: &PoolAction, order: &Order) -> Result<Acted, ActionError> {
+        Handle::current().block_on(pools::act(&self.pools, pool, action, order))
     }
 
     fn journal(&self) -> Arc<dyn JournalReader> {

@@ -135,3 +135,29 @@ fn extent(outcome: &Outcome) -> String {
     let parts = parts.into_iter().filter(|(n, _)| *n > 0);
     parts.map(|(n, one)| count(n, one)).collect::<Vec<_>>().join(", ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_postgres_needs_is_said_once_for_each_user_and_database() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("pg"), "secret-of-the-pooler\n").unwrap();
+        let pool = |name: &str, port: u16, more: &str| {
+            let auth = format!("auth = {{ user = \"even\\\"keel\", password = \"${{file:pg}}\"{more} }}");
+            format!("[pool.{name}]\nlisten = \"127.0.0.1:{port}\"\nservers = [\"127.0.0.1\"]\n{auth}\n")
+        };
+        let path = directory.path().join("evenkeel.toml");
+        let own = pool("own", 6434, ", query = \"select name, verifier from users where name = $1\"");
+        std::fs::write(&path, [pool("a", 6432, ""), pool("b", 6433, ""), own].concat()).unwrap();
+        let text = rendered(&config::load_file(&path), Format::Text);
+        assert!(
+            text.contains("is in order: 3 pools\n\nThe pools a, b ask Postgres for verifiers as even\"keel."),
+            "{text}"
+        );
+        assert_eq!(text.matches("CREATE OR REPLACE FUNCTION").count(), 1, "{text}");
+        assert!(text.contains("TO \"even\"\"keel\";") && !text.contains("secret-of-the-pooler"), "{text}");
+        assert_eq!(functions(&config::load_file(&directory.path().join("none.toml"))), "");
+    }
+}

@@ -163,6 +163,8 @@ mod tests {
             "a = [[\"https://me:S@other.example/\"]]",
             "\"Pass-KEY\" = { a = { b = \"S\" } }",
             "\"key.x\" = \"S\"",
+            "[pool.main]\nauth = { user = \"u\", password = \"S\" }",
+            "[pool.main.auth]\nuser = \"S\"",
         ];
         for text in cases {
             // Changed, new, gone, and of another kind.

@@ -116,7 +116,7 @@ fn no_such_action() -> Problem {
 }
 
 /// Lets the node act, off the threads that answer requests: it may wait for a disk. A caller who leaves does not end it.
-async fn run(
+pub(crate) async fn run(
     shared: &Shared,
     act: impl FnOnce(&dyn Node) -> Result<Acted, ActionError> + Send + 'static,
 ) -> Result<Acted, Problem> {
@@ -132,7 +132,7 @@ async fn run(
 }
 
 /// Browsers go on to the page that shows what came of it, so that a repeated visit does not repeat the action.
-fn answer(acted: &Acted, wanted: Shape, page: &str) -> Response {
+pub(crate) fn answer(acted: &Acted, wanted: Shape, page: &str) -> Response {
     match wanted {
         Shape::Html => Redirect::to(page).into_response(),
         Shape::Json => Json(acted).into_response(),
@@ -191,18 +191,21 @@ impl WishForm {
 impl From<ActionError> for Problem {
     fn from(error: ActionError) -> Problem {
         let code = match &error {
-            ActionError::UnknownService { .. } | ActionError::UnknownEndpoint { .. } => ProblemCode::NameUnknown,
+            ActionError::UnknownService { .. }
+            | ActionError::UnknownEndpoint { .. }
+            | ActionError::UnknownPool { .. } => ProblemCode::NameUnknown,
             ActionError::LastEndpoint(_) => ProblemCode::LastEndpoint,
-            ActionError::UnknownTier(_) | ActionError::BadReason(_) | ActionError::TooMany(_) => {
-                ProblemCode::ActionRefused
-            }
+            ActionError::UnknownTier(_)
+            | ActionError::BadReason(_)
+            | ActionError::TooMany(_)
+            | ActionError::PoolRefused(_) => ProblemCode::ActionRefused,
             ActionError::NotKept(_) => ProblemCode::NotKept,
         };
         let problem = Problem::new(code, words::tame(&error.to_string()));
         match error {
-            ActionError::UnknownService { known, .. } | ActionError::UnknownEndpoint { known, .. } => {
-                problem.with("known", json!(known))
-            }
+            ActionError::UnknownService { known, .. }
+            | ActionError::UnknownEndpoint { known, .. }
+            | ActionError::UnknownPool { known, .. } => problem.with("known", json!(known)),
             _ => problem,
         }
     }

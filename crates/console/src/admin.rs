@@ -6,6 +6,7 @@
 //! | `GET /assets/…` | anyone who can connect | style, script and icon of the pages |
 //! | `GET /` | operator | the state: a page, JSON or text, by `Accept` |
 //! | `GET /services/{service}`, `/routes/{route}` | operator | one of them over a range of time, by `Accept` |
+//! | `GET /pools/{pool}` | operator | a pool of Postgres connections, by `Accept` |
 //! | `GET /journal`, `/why`, `/why/{id}` | operator | what happened; what was done with a request, by `Accept` |
 //! | `GET /live` | operator | the parts of a page that change, as server-sent events |
 //! | `GET /v1/status` | operator | the same as JSON |
@@ -13,6 +14,8 @@
 //! | `GET /v1/csrf` | operator | the token that changes need |
 //! | `POST /v1/reload` | operator | reads the configuration again |
 //! | `POST /v1/services/…` | operator | drains endpoints, switches tiers; see `actions` |
+//! | `GET /v1/pools`, `/v1/pools/…` | operator | pools, their statements, clients and servers; see `pool_api` |
+//! | `POST /v1/pools/…` | operator | pauses, fails over, drains, kills; see `pool_actions` |
 //! | `GET /v1/journal`, `/v1/journal/follow` | operator | what changed, as it is kept, and as it comes; see `query`, `follow` |
 //! | `GET /v1/why/{id}`, `/v1/traces` | operator | what was done with a request, and of which that is known |
 //! | `GET /v1/tallies` | operator | exact counts by period |
@@ -47,7 +50,9 @@ use crate::serve::{self, Limits};
 use crate::token::{OPERATOR, TokenStore};
 use crate::view::{Node, Readiness};
 use crate::vitals::Vitals;
-use crate::{actions, assets, deploys, follow, handlers, journal_api, live, tallies_api, why_api};
+use crate::{
+    actions, assets, deploys, follow, handlers, journal_api, live, pool_actions, pool_api, tallies_api, why_api,
+};
 
 /// Basic first: a browser then asks for a password, which is the token.
 const CHALLENGES: [&str; 2] = ["Basic realm=\"evenkeel\", charset=\"UTF-8\"", "Bearer realm=\"evenkeel\""];
@@ -140,6 +145,7 @@ fn router(shared: Shared) -> Router {
         .route("/", get(handlers::home))
         .route("/services/{service}", get(handlers::service))
         .route("/routes/{route}", get(handlers::route))
+        .route("/pools/{pool}", get(handlers::pool))
         .route("/journal", get(handlers::journal))
         .route("/why", get(handlers::traces))
         .route("/why/{id}", get(handlers::why))
@@ -153,6 +159,12 @@ fn router(shared: Shared) -> Router {
         .route("/v1/reload", post(reload))
         .route("/v1/services/{service}/{action}", post(actions::service))
         .route("/v1/services/{service}/endpoints/{endpoint}/{action}", post(actions::endpoint))
+        .route("/v1/pools", get(pool_api::pools))
+        .route("/v1/pools/{pool}", get(pool_api::pool))
+        .route("/v1/pools/{pool}/statements", get(pool_api::statements))
+        .route("/v1/pools/{pool}/clients", get(pool_api::clients))
+        .route("/v1/pools/{pool}/servers", get(pool_api::servers))
+        .route("/v1/pools/{pool}/{action}", post(pool_actions::pool))
         .route("/v1/journal", get(journal_api::read))
         .route("/v1/journal/follow", get(follow::follow))
         .route("/v1/why/{id}", get(why_api::why))

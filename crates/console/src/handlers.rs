@@ -15,6 +15,7 @@ use crate::accept::{Shape, shape};
 use crate::admin::{Shared, typed};
 use crate::facts::home::Home;
 use crate::facts::log::{Log, TraceList, WhyFacts};
+use crate::facts::pool::PoolFacts;
 use crate::facts::range::Range;
 use crate::facts::spark::Sparks;
 use crate::facts::subject::{RouteFacts, ServiceFacts};
@@ -25,7 +26,7 @@ use crate::problem::{Problem, ProblemCode};
 use crate::query::{self, Params};
 use crate::status::Status;
 use crate::view::ActionError;
-use crate::{why_text, words};
+use crate::{pool_api, why_text, words};
 
 /// Sparks are read anew after this long: their points are half a minute wide.
 pub(crate) const SPARKS_FOR: Duration = Duration::from_secs(5);
@@ -41,6 +42,7 @@ pub(crate) enum Wanted {
     Home,
     Service(String, Range),
     Route(String, Range),
+    Pool(String, Range),
     Journal(Box<JournalQuery>, Asked),
     Traces(Option<String>),
     Why(String),
@@ -52,6 +54,7 @@ pub(crate) enum Found {
     Home(Box<Home>),
     Service(Box<(Status, ServiceFacts)>),
     Route(Box<(Status, RouteFacts)>),
+    Pool(Box<(Status, PoolFacts)>),
     Journal(Box<(Status, JournalQuery, Asked, Log)>),
     Traces(Box<(Status, Option<String>, TraceList)>),
     Why(Box<(Status, WhyFacts)>),
@@ -85,6 +88,18 @@ pub(crate) async fn route(
     let name = name.map(|Path(name)| name).unwrap_or_default();
     let range = Range::read(query.as_deref(), now_ms(&shared))?;
     answer(&shared, Wanted::Route(name, range), &headers).await
+}
+
+/// `GET /pools/{pool}`.
+pub(crate) async fn pool(
+    State(shared): State<Shared>,
+    name: Name,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let name = name.map(|Path(name)| name).unwrap_or_default();
+    let range = Range::read(query.as_deref(), now_ms(&shared))?;
+    answer(&shared, Wanted::Pool(name, range), &headers).await
 }
 
 /// `GET /journal`.
@@ -173,6 +188,7 @@ impl Wanted {
             [""] => Wanted::Home,
             ["services", name] => Wanted::Service(words::percent_decoded(name), Range::read(query, now_unix_ms)?),
             ["routes", name] => Wanted::Route(words::percent_decoded(name), Range::read(query, now_unix_ms)?),
+            ["pools", name] => Wanted::Pool(words::percent_decoded(name), Range::read(query, now_unix_ms)?),
             ["journal"] => Wanted::journal(query, now_unix_ms)?,
             ["why"] => Wanted::Traces(Params::read(query, &["service"])?.text("service")?),
             _ => return Ok(None),
@@ -205,6 +221,11 @@ impl Wanted {
                 let facts = RouteFacts::look(node, &clock, route, range);
                 Found::Route(Box::new((status, facts)))
             }
+            Wanted::Pool(name, range) => {
+                let pool = pool_api::find(status.clone(), &name)?;
+                let facts = PoolFacts::look(node, &clock, pool, range);
+                Found::Pool(Box::new((status, facts)))
+            }
             Wanted::Journal(query, asked) => {
                 let log = Log::look(node, &clock, &query);
                 Found::Journal(Box::new((status, *query, asked, log)))
@@ -236,6 +257,7 @@ impl Found {
             Found::Home(home) => pages::home::page(home, csrf),
             Found::Service(found) => pages::service::service(&found.0, &found.1, csrf),
             Found::Route(found) => pages::service::route(&found.0, &found.1),
+            Found::Pool(found) => pages::pool::page(&found.0, &found.1, csrf),
             Found::Journal(found) => pages::journal::page(&found.0, &found.1, &found.2, &found.3),
             Found::Traces(found) => pages::why::list(&found.0, found.1.as_deref(), &found.2),
             Found::Why(found) => pages::why::one(&found.0, &found.1),
@@ -247,6 +269,7 @@ impl Found {
             Found::Home(home) => Json(home).into_response(),
             Found::Service(found) => Json(&found.1).into_response(),
             Found::Route(found) => Json(&found.1).into_response(),
+            Found::Pool(found) => Json(&found.1).into_response(),
             Found::Journal(found) => Json(&found.3).into_response(),
             Found::Traces(found) => Json(&found.2).into_response(),
             Found::Why(found) => Json(&found.1).into_response(),
@@ -258,6 +281,7 @@ impl Found {
             Found::Home(home) => plain::home(home),
             Found::Service(found) => plain::service(&found.1),
             Found::Route(found) => plain::route(&found.1),
+            Found::Pool(found) => plain::pool(&found.1),
             Found::Journal(found) => plain::journal(&found.3.records, found.3.at_unix_ms),
             Found::Traces(found) => plain::traces(&found.2.traces, found.2.at_unix_ms),
             Found::Why(found) => {

@@ -8,9 +8,10 @@ use kernel::trace::TraceLine;
 
 use crate::facts::Records;
 use crate::facts::home::Home;
+use crate::facts::pool::PoolFacts;
 use crate::facts::subject::{Past, RouteFacts, ServiceFacts};
 use crate::status::{ServiceStatus, Status, Traffic};
-use crate::{when, why_text, why_words, words};
+use crate::{pool_plain, when, why_text, why_words, words};
 
 /// The whole state.
 pub(crate) fn home(home: &Home) -> String {
@@ -43,6 +44,7 @@ pub(crate) fn home(home: &Home) -> String {
     });
     table(&mut out, "SERVICE", &heads, 9, services);
 
+    pool_plain::pools(&mut out, &status.pools);
     second_tries(&mut out, status.services.iter());
     endpoints(&mut out, status.services.iter());
     changes(&mut out, "what changed (UTC)", &home.changes);
@@ -75,6 +77,14 @@ pub(crate) fn route(facts: &RouteFacts) -> String {
     let mut out = String::new();
     let golden = ["REQ/S", "SUCCESS", "P50", "P95", "P99", "IN FLIGHT", "TOTAL", "FAILED"];
     table(&mut out, "ROUTE", &golden, 8, std::iter::once((facts.status.name.as_str(), signals(&facts.status))));
+    past(&mut out, &facts.past);
+    out
+}
+
+/// One pool.
+pub(crate) fn pool(facts: &PoolFacts) -> String {
+    let mut out = String::new();
+    pool_plain::one(&mut out, facts);
     past(&mut out, &facts.past);
     out
 }
@@ -142,7 +152,8 @@ fn past(out: &mut String, past: &Past) {
     } else {
         let [p50, p95, p99] = [all.p50_ms, all.p95_ms, all.p99_ms].map(words::latency);
         let (rate, success) = (words::rate(all.rate()), words::success(all.success()));
-        let _infallible = writeln!(out, "  {rate} requests/s, {success} successful, p50 {p50}, p95 {p95}, p99 {p99}");
+        let _infallible =
+            writeln!(out, "  {rate} {}/s, {success} successful, p50 {p50}, p95 {p95}, p99 {p99}", past.noun);
         if past.series.uncovered_seconds > 0 {
             let gap = words::span(Duration::from_secs(past.series.uncovered_seconds));
             let _infallible = writeln!(out, "  nothing was counted for {gap} of it");
@@ -251,7 +262,7 @@ fn config(out: &mut String, status: &Status) {
 }
 
 /// A table and an empty line; nothing without rows. The first column and those from `left` on are flush left.
-fn table<'a>(
+pub(crate) fn table<'a>(
     out: &mut String,
     name: &str,
     heads: &[&str],

@@ -39,7 +39,7 @@ problems! {
     ScopeMissing      "scope-missing"       403 "The token does not have the scope that is needed";
     CsrfRefused       "csrf-refused"        403 "The request does not prove that it was meant";
     NotFound          "not-found"           404 "There is nothing at this address";
-    NameUnknown       "name-unknown"        404 "There is no service or endpoint of this name";
+    NameUnknown       "name-unknown"        404 "There is no service, endpoint or pool of this name";
     TraceUnknown      "trace-unknown"       404 "No trace of this request is kept";
     MethodNotAllowed  "method-not-allowed"  405 "This address does not take this method";
     BodyTimeout       "body-timeout"        408 "The request body did not arrive in time";

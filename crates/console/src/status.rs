@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use kernel::Finding;
 
+use crate::pool_status::PoolStatus;
 use crate::view::{BudgetView, EndpointState, EndpointView, NodeView, Readiness, ReloadView, ServiceView, TrafficView};
 use crate::vitals::{Scope, Totals, Window};
 use crate::words;
@@ -53,6 +54,8 @@ pub struct Status {
     pub routes: Vec<Traffic>,
     /// Every service.
     pub services: Vec<ServiceStatus>,
+    /// Every pool.
+    pub pools: Vec<PoolStatus>,
     /// The configuration in force.
     pub config: ConfigStatus,
 }
@@ -238,6 +241,7 @@ impl Status {
             history: history(&view, window),
             routes,
             services: view.services.iter().map(|s| ServiceStatus::new(s, window)).collect(),
+            pools: view.pools.iter().map(|pool| PoolStatus::new(pool, window)).collect(),
             config: ConfigStatus {
                 source: view.config.source,
                 reloads: view.config.reloads,
@@ -246,7 +250,7 @@ impl Status {
             version: view.version,
         };
         status.level = status.judge();
-        status.summary = format!("{}; {}.", status.endpoints_in_words(), status.traffic_in_words());
+        status.summary = status.in_words();
         status.notices = status.notices_in_words();
         status.notices.extend(view.notices.iter().map(|notice| words::tame(notice)));
         status
@@ -256,9 +260,10 @@ impl Status {
         let unreachable = self.services.iter().any(|s| s.is_lost() && !s.is_answering());
         let unhealthy = self.services.iter().any(|s| s.endpoints.iter().any(|e| e.state.is_trouble()));
         let failing = self.traffic.success_ratio.is_some_and(|ratio| ratio < SUCCESS_FLOOR);
-        if unreachable {
+        let pools = self.pools.iter().map(PoolStatus::level).max().unwrap_or(Level::Ok);
+        if unreachable || pools == Level::Down {
             Level::Down
-        } else if unhealthy || failing || !self.readiness.ready {
+        } else if unhealthy || failing || !self.readiness.ready || pools == Level::Degraded {
             Level::Degraded
         } else {
             Level::Ok
@@ -278,7 +283,36 @@ impl Status {
             let why = if why.is_empty() { why } else { format!(": {why}") };
             notices.push(format!("{} uses tier {}{why}.", service.traffic.name, service.active_tier));
         }
+        for pool in self.pools.iter().filter(|pool| pool.is_paused) {
+            let waiting = words::count(pool.clients_waiting as usize, "client");
+            let name = &pool.name;
+            notices.push(format!("The pool {name} is paused: transactions that have not begun wait ({waiting} now)."));
+        }
         notices
+    }
+
+    /// Endpoints, pools and traffic, as far as there are any.
+    fn in_words(&self) -> String {
+        let has_gateway = !self.services.is_empty() || !self.routes.is_empty();
+        if self.pools.is_empty() {
+            return format!("{}; {}.", self.endpoints_in_words(), self.traffic_in_words());
+        }
+        if has_gateway {
+            return format!("{}; {}; {}.", self.endpoints_in_words(), self.pools_in_words(), self.traffic_in_words());
+        }
+        format!("{}.", self.pools_in_words())
+    }
+
+    fn pools_in_words(&self) -> String {
+        let rate: f64 = self.pools.iter().map(|pool| pool.flow.transactions_per_second).sum();
+        let rate = words::rate(rate);
+        match self.pools.as_slice() {
+            [only] => format!("{}, {rate} transactions/s", only.primary_in_words()),
+            pools => {
+                let found = pools.iter().filter(|pool| pool.primary.is_some()).count();
+                format!("{found} of {} have a primary, {rate} transactions/s", words::count(pools.len(), "pool"))
+            }
+        }
     }
 
     fn endpoints_in_words(&self) -> String {

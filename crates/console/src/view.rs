@@ -14,8 +14,10 @@ use kernel::trace::{TraceLine, Why};
 use tokio::sync::watch;
 
 mod past;
+mod pools;
 
 pub use past::{DeployMark, NoTallies};
+pub use pools::{PoolAction, PoolClient, PoolConnection, PoolCounts, PoolGroup, PoolServer, PoolStatement, PoolView};
 
 /// The running node, as the console sees it. Methods are called on the control plane, several at a time.
 pub trait Node: Send + Sync + 'static {
@@ -46,6 +48,25 @@ pub trait Node: Send + Sync + 'static {
     /// # Errors
     /// Why not; nothing has changed then.
     fn service_action(&self, service: &str, action: ServiceAction, order: &Order) -> Result<Acted, ActionError>;
+    /// Statements of a pool by shape, those that took the most time first; may block. None without such a pool.
+    fn pool_statements(&self, _pool: &str) -> Vec<PoolStatement> {
+        Vec::new()
+    }
+    /// Clients of a pool; may block. None without such a pool.
+    fn pool_clients(&self, _pool: &str) -> Vec<PoolClient> {
+        Vec::new()
+    }
+    /// Server connections of a pool; may block. None without such a pool.
+    fn pool_connections(&self, _pool: &str) -> Vec<PoolConnection> {
+        Vec::new()
+    }
+    /// Does something to a pool; may block.
+    ///
+    /// # Errors
+    /// Why not; nothing has changed then.
+    fn pool_action(&self, pool: &str, _action: &PoolAction, _order: &Order) -> Result<Acted, ActionError> {
+        Err(ActionError::UnknownPool { name: pool.to_owned(), known: Vec::new() })
+    }
     /// What changed, as it is kept. Reading it may block on a disk.
     fn journal(&self) -> Arc<dyn JournalReader>;
     /// Told when this process has something new in its journal; another process may write to the same one untold.
@@ -130,6 +151,17 @@ pub enum ActionError {
         /// Those that there are.
         known: Vec<String>,
     },
+    /// There is no such pool.
+    #[error("there is no pool {name:?}; {}", known_names("there is", .known))]
+    UnknownPool {
+        /// As it was given.
+        name: String,
+        /// Those that there are.
+        known: Vec<String>,
+    },
+    /// A pool has no server, client or statement of this name, or cannot do now what it is asked for.
+    #[error("{0}")]
+    PoolRefused(String),
     /// The service has no such tier, or no other one.
     #[error("{0}")]
     UnknownTier(String),
@@ -185,6 +217,8 @@ pub struct NodeView {
     pub routes: Vec<TrafficView>,
     /// Every service.
     pub services: Vec<ServiceView>,
+    /// Every pool.
+    pub pools: Vec<PoolView>,
     /// The configuration in force.
     pub config: ConfigView,
     /// What else an operator should know, a sentence each.

@@ -16,7 +16,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::deploys::Told;
 use crate::status::Status;
-use crate::view::{Node, NodeView, Readiness, ServiceView, TrafficView};
+use crate::view::{Node, NodeView, PoolCounts, PoolView, Readiness, ServiceView, TrafficView};
 
 /// How far back the figures of the page reach.
 pub const WINDOW: Duration = Duration::from_secs(60);
@@ -61,6 +61,20 @@ pub(crate) enum Scope<'a> {
     Route,
     Service,
     EndpointOf(&'a str),
+    /// A part of what a pool counts; the name is that of a (database, user), or empty for the whole pool.
+    PoolOf(&'a str, PoolPart),
+}
+
+/// What a pool counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PoolPart {
+    Transactions,
+    Queries,
+    Waits,
+}
+
+impl PoolPart {
+    const ALL: [PoolPart; 3] = [PoolPart::Transactions, PoolPart::Queries, PoolPart::Waits];
 }
 
 /// The window that a status is about: the samples in it, oldest first, and the present moment.
@@ -149,10 +163,26 @@ impl Sample {
             let endpoints = service.endpoints.iter().map(|e| &e.traffic);
             endpoints.for_each(|e| keep(Scope::EndpointOf(name), &e.name, Totals::of(e)));
         }
+        view.pools.iter().for_each(|pool| keep_pool(pool, &mut keep));
         let prefix = key(Scope::Route, "");
         let routes = totals.iter().filter(|(key, _)| key.starts_with(&prefix));
         let all_routes = routes.fold((0, 0), |(requests, failed), (_, t)| (requests + t.requests, failed + t.failed));
         Sample { at, all_routes, totals }
+    }
+}
+
+/// The pool as a whole first: it is worth more than each of many users.
+fn keep_pool(pool: &PoolView, keep: &mut dyn FnMut(Scope<'_>, &str, Totals)) {
+    let mut sum = PoolCounts::default();
+    pool.groups.iter().for_each(|group| sum.add(&group.counts));
+    for part in PoolPart::ALL {
+        keep(Scope::PoolOf(&pool.name, part), "", sum.totals(part));
+    }
+    for group in &pool.groups {
+        let name = group.key();
+        PoolPart::ALL
+            .into_iter()
+            .for_each(|part| keep(Scope::PoolOf(&pool.name, part), &name, group.counts.totals(part)));
     }
 }
 
@@ -235,6 +265,7 @@ fn key(scope: Scope<'_>, name: &str) -> String {
     match scope {
         Scope::Route => format!("r\u{1f}{name}"),
         Scope::Service => format!("s\u{1f}{name}"),
+        Scope::PoolOf(pool, part) => format!("p{part:?}\u{1f}{pool}\u{1f}{name}"),
         Scope::EndpointOf(service) => format!("e\u{1f}{service}\u{1f}{name}"),
     }
 }

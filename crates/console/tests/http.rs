@@ -13,6 +13,8 @@ mod kit;
 mod live;
 #[path = "http/pages.rs"]
 mod pages;
+#[path = "http/pools.rs"]
+mod pools;
 #[path = "http/registrations.rs"]
 mod registrations;
 

@@ -587,7 +587,7 @@ events! {
         most: u64,
     } "{service} lets no more clients of {user} in {database} keep their connections: {most} do"
 
-    /// An operator ordered something of a pool
+    /// An operator ordered something of a pool.
     PoolOrdered "pool.ordered" 1 Info mark once {
         /// Of the pool
         pool: String,

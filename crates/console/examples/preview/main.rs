@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use console::view::{
     Acted, ActionError, BudgetView, ConfigView, DeployMark, EndpointAction, EndpointState, EndpointView, Node,
-    NodeView, Order, ReloadView, ServiceAction, ServiceView, TrafficView,
+    NodeView, Order, PoolAction, PoolCounts, PoolGroup, PoolServer, PoolStatement, PoolView, ReloadView, ServiceAction,
+    ServiceView, TrafficView,
 };
 use console::{AdminServer, AdminSettings, Limits, Readiness, Vitals};
 use kernel::journal::JournalReader;
@@ -118,7 +119,86 @@ impl Made {
     }
 }
 
+impl Made {
+    fn pool(&self, seconds: f64) -> PoolView {
+        let is_lost = self.scene == "trouble";
+        let server = |name: &str, role: &str, lag: Option<u64>| PoolServer {
+            name: name.into(),
+            role: role.into(),
+            timeline: (role == "primary").then_some(3),
+            lag_bytes: lag,
+            answered_ms: Some(120),
+            version: Some("17.2".into()),
+            max_connections: Some(97),
+            ..PoolServer::default()
+        };
+        let away =
+            PoolServer { error: Some("connection refused".into()), ..server("10.0.0.5:5432", "unreachable", None) };
+        let group = |database: &str, user: &str, per_second: f64| {
+            let transactions = (per_second * seconds) as u64;
+            let mut counts = PoolCounts { transactions, queries: transactions * 3, ..PoolCounts::default() };
+            counts.transaction.buckets[4] = transactions;
+            counts.query.buckets[2] = transactions * 3;
+            counts.wait.buckets[3] = transactions / 50;
+            PoolGroup {
+                database: database.into(),
+                user: user.into(),
+                mode: "transaction".into(),
+                size: 20,
+                clients_active: 7,
+                clients_waiting: if is_lost { 31 } else { 0 },
+                clients_idle: 58,
+                servers_active: 7,
+                servers_idle: 4,
+                max_wait: Duration::from_millis(if is_lost { 1_400 } else { 0 }),
+                counts,
+                ..PoolGroup::default()
+            }
+        };
+        PoolView {
+            name: "main".into(),
+            listen: vec!["127.0.0.1:6432".into()],
+            mode: "transaction".into(),
+            servers: vec![
+                if is_lost { away } else { server("10.0.0.5:5432", "primary", None) },
+                server("10.0.0.6:5432", "standby", Some(16_384)),
+            ],
+            primary: (!is_lost).then_some(0),
+            trouble: is_lost.then(|| "10.0.0.5:5432 refuses connections".into()),
+            max_connections: 80,
+            connections: 22,
+            clients: 131,
+            max_clients: 10_000,
+            groups: vec![group("shop", "shop", 840.0), group("reports", "reporter", 2.5)],
+            ..PoolView::default()
+        }
+    }
+}
+
 impl Node for Made {
+    fn pool_statements(&self, _pool: &str) -> Vec<PoolStatement> {
+        let statement = |text: &str, calls: u64, us: u64, n: u64| PoolStatement {
+            database: "shop".into(),
+            user: "shop".into(),
+            fingerprint: format!("{:016x}", n.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
+            text: text.into(),
+            calls,
+            rows: calls,
+            total_us: calls * us,
+            p50_us: Some(us),
+            p99_us: Some(us * 7),
+            ..PoolStatement::default()
+        };
+        vec![
+            statement("select * from orders where customer = $1 order by placed desc limit ?", 412_000, 410, 1),
+            statement("update stock set left = left - ? where sku = $1", 96_000, 230, 2),
+        ]
+    }
+
+    fn pool_action(&self, pool: &str, action: &PoolAction, order: &Order) -> Result<Acted, ActionError> {
+        Ok(Acted { message: format!("{} {pool}: {}", action.word(), order.reason), kept: false })
+    }
+
     fn view(&self) -> NodeView {
         let ran = self.clock.now().since(Moment::ZERO);
         let seconds = if self.scene == "new" { 0.0 } else { ran.as_secs_f64() + 8_100.0 };
@@ -147,6 +227,7 @@ impl Node for Made {
                 reloads: u64::from(reloaded.is_some()),
                 last_reload,
             },
+            pools: vec![self.pool(seconds)],
             notices: Vec::new(),
         }
     }

@@ -61,6 +61,23 @@ impl Headline {
             1 => doing.push("One more endpoint is not healthy.".to_owned()),
             n => doing.push(format!("{n} more endpoints are not healthy.")),
         }
+        let mut pools: Vec<_> = status.pools.iter().collect();
+        pools.sort_by_key(|pool| std::cmp::Reverse(pool.level()));
+        let mut headline = headline;
+        let is_quiet = troubled.is_empty() && failing(status).is_none();
+        let is_lost = troubled.iter().any(|(service, _)| service.is_lost());
+        for (at, pool) in pools.into_iter().enumerate() {
+            let Some(trouble) = pool.trouble_in_words() else { continue };
+            // A pool without a primary is worse than an endpoint that others stand in for.
+            if at == 0 && (is_quiet || (pool.level() == crate::status::Level::Down && !is_lost)) {
+                let before = std::mem::replace(&mut headline, trouble);
+                if !is_quiet {
+                    doing.insert(0, format!("Also: {before}"));
+                }
+            } else {
+                doing.push(format!("Also: {trouble}"));
+            }
+        }
         doing.extend(status.notices.iter().cloned());
         Headline { headline, doing }
     }

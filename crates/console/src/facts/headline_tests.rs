@@ -149,3 +149,41 @@ fn a_store_that_is_lost_is_something_to_do() {
     let doing = well.and_store(&both).doing;
     assert!(doing.len() == 1 && doing[0].starts_with("Not kept on disk: journal, series are full ("), "{doing:?}");
 }
+
+#[test]
+fn a_pool_without_a_primary_comes_first_and_one_in_doubt_comes_after() {
+    use crate::view::{PoolServer, PoolView};
+    let server = |role: &str| PoolServer { name: "p:5432".into(), role: role.into(), ..PoolServer::default() };
+    let pool = |name: &str, role: &str, primary: Option<usize>, trouble: Option<&str>| PoolView {
+        name: name.into(),
+        servers: vec![server(role)],
+        primary,
+        trouble: trouble.map(str::to_owned),
+        ..PoolView::default()
+    };
+    let said = |services: Vec<ServiceView>, pools: Vec<PoolView>| {
+        let view = NodeView { services, pools, ..NodeView::default() };
+        let window = Window { samples: Vec::new(), now: Moment::ZERO, uptime: Duration::from_secs(60) };
+        Headline::of(&Status::new(view, Readiness::yes(), &window), &[], NOW_MS)
+    };
+    let lost = pool("main", "unreachable", None, Some("p:5432 refuses connections"));
+    let held = pool("other", "primary", Some(0), Some("p:5432 has not answered for 400 ms"));
+    let fine = pool("third", "primary", Some(0), None);
+    let headline = said(Vec::new(), vec![held.clone(), lost.clone(), fine.clone()]);
+    assert_eq!(headline.headline, "The pool main has no primary: p:5432 refuses connections.");
+    assert_eq!(
+        headline.doing,
+        ["Also: The primary of the pool other is held back: p:5432 has not answered for 400 ms."]
+    );
+    let troubled =
+        shop(vec![endpoint("a:1", EndpointState::Healthy, "ok"), endpoint("b:2", EndpointState::Suspect, "silent")]);
+    let headline = said(vec![troubled.clone()], vec![lost]);
+    assert!(headline.headline.starts_with("The pool main has no primary"), "{headline:?}");
+    assert!(headline.doing[0].starts_with("Also: b:2 of shop became suspect"), "{headline:?}");
+    let headline = said(vec![troubled], vec![held]);
+    assert!(headline.headline.starts_with("b:2 of shop"), "{headline:?}");
+    assert!(headline.doing.iter().any(|s| s.starts_with("Also: The primary of the pool other")), "{headline:?}");
+    let headline = said(Vec::new(), vec![PoolView { is_paused: true, ..fine }]);
+    assert_eq!(headline.headline, "The primary of third is p:5432, 0 transactions/s.");
+    assert_eq!(headline.doing[1], "The pool third is paused: transactions that have not begun wait (0 clients now).");
+}

@@ -4,6 +4,7 @@
 pub(crate) mod headline;
 pub(crate) mod home;
 pub(crate) mod log;
+pub(crate) mod pool;
 pub(crate) mod range;
 pub(crate) mod series;
 pub(crate) mod spark;

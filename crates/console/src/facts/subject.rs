@@ -32,6 +32,9 @@ const TRACES: usize = 10;
 /// Traces that are looked through for troubled ones.
 const TRACES_LOOKED_AT: usize = 200;
 
+/// What flows through a pool.
+pub(crate) const TRANSACTIONS: &str = "transactions";
+
 /// A service.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct ServiceFacts {
@@ -55,6 +58,9 @@ pub(crate) struct RouteFacts {
 /// What happened in a range.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Past {
+    /// What flows: `requests` or `transactions`.
+    #[serde(skip)]
+    pub(crate) noun: &'static str,
     /// When this was so.
     pub(crate) at_unix_ms: u64,
     /// Over which time.
@@ -99,9 +105,9 @@ impl RouteFacts {
 }
 
 impl Past {
-    fn look(node: &dyn Node, clock: &Clock, subject: &Subject, range: Range) -> Past {
+    pub(crate) fn look(node: &dyn Node, clock: &Clock, subject: &Subject, range: Range) -> Past {
         let service = match subject {
-            Subject::Service { name } => Some(name.as_str()),
+            Subject::Service { name } | Subject::Pool { name } => Some(name.as_str()),
             _ => None,
         };
         let marks = JournalQuery {
@@ -120,8 +126,10 @@ impl Past {
             _ => true,
         };
         let is_troubled = |line: &TraceLine| line.kept.iter().any(|kept| *kept != Kept::Sample);
-        let traces = node.traces(TRACES_LOOKED_AT, service);
+        // A transaction is one of a pool, which its target names, and of no service.
+        let traces = node.traces(TRACES_LOOKED_AT, service.filter(|_| !matches!(subject, Subject::Pool { .. })));
         Past {
+            noun: if matches!(subject, Subject::Pool { .. }) { TRANSACTIONS } else { "requests" },
             at_unix_ms: unix_ms(clock.wall()),
             series: Series::read(node.tallies().as_ref(), subject, &range),
             marks: match service {

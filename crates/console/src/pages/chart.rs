@@ -10,7 +10,7 @@ use kernel::journal::Record;
 use maud::{Markup, html};
 
 use crate::facts::series::{Column, Series};
-use crate::facts::subject::Past;
+use crate::facts::subject::{Past, TRANSACTIONS};
 use crate::{when, words};
 
 /// The drawing's own units: a column is so wide, the plot so high.
@@ -51,11 +51,16 @@ pub(crate) fn both(past: &Past, data: &str) -> Markup {
 fn rates(past: &Past) -> Markup {
     let series = &past.series;
     let top = ceiling(series.highest_rate());
-    let all = &series.all;
+    let (all, noun) = (&series.all, past.noun);
+    let (title, well) = if noun == TRANSACTIONS {
+        ("Transactions per second", "ended well")
+    } else {
+        ("Requests per second", "answered")
+    };
     let shown = [words::rate(all.rate()), words::rate(series.highest_rate()), words::success(all.success())];
     let [usual, highest, success] = shown;
     let text = format!(
-        "{}: {usual} requests/s on average, at most {highest}; {} requests, {} failed, {success} successful.",
+        "{}: {usual} {noun}/s on average, at most {highest}; {} {noun}, {} failed, {success} successful.",
         span_of(past),
         words::grouped(all.requests),
         words::grouped(all.failed)
@@ -63,8 +68,8 @@ fn rates(past: &Past) -> Markup {
     let value = |c: &Column| {
         let rate = words::rate(c.rate());
         match c.failed {
-            0 => format!("{rate} requests/s, none failed"),
-            n => format!("{rate} requests/s, {} of {} failed", words::grouped(n), words::grouped(c.requests)),
+            0 => format!("{rate} {noun}/s, none failed"),
+            n => format!("{rate} {noun}/s, {} of {} failed", words::grouped(n), words::grouped(c.requests)),
         }
     };
     let columns = html! {
@@ -75,14 +80,10 @@ fn rates(past: &Past) -> Markup {
         }
     };
     let legend = html! {
-        span class="key" { span class="swatch all" {} "answered" }
+        span class="key" { span class="swatch all" {} (well) }
         span class="key" { span class="swatch failed" {} "failed" }
     };
-    plot(
-        past,
-        &Plot { id: "rate", title: "Requests per second", text, top: words::rate(top), legend, drawing: columns },
-        value,
-    )
+    plot(past, &Plot { id: "rate", title, text, top: words::rate(top), legend, drawing: columns }, value)
 }
 
 fn latencies(past: &Past) -> Markup {
@@ -93,7 +94,7 @@ fn latencies(past: &Past) -> Markup {
     let [p50, p95, p99] = [all.p50_ms, all.p95_ms, all.p99_ms].map(words::latency);
     let text = format!("{}: half within {p50}, 95 % within {p95}, 99 % within {p99}.", span_of(past));
     let value = |c: &Column| match c.p50_ms {
-        None => "no answers".to_owned(),
+        None => "nothing".to_owned(),
         Some(_) => {
             let [p50, p95, p99] = [c.p50_ms, c.p95_ms, c.p99_ms].map(words::latency);
             format!("p50 {p50}, p95 {p95}, p99 {p99}")
@@ -108,7 +109,8 @@ fn latencies(past: &Past) -> Markup {
         html! { span class="key" { svg class="line" viewBox="0 0 20 4" aria-hidden="true" { path class=(class) d="M0 2H20" {} } (text) } }
     };
     let legend = html! { (key("p50", "p50")) (key("p95", "p95")) (key("p99", "p99")) };
-    let title = "Time to the end of the answer";
+    let title =
+        if past.noun == TRANSACTIONS { "Time to the end of the transaction" } else { "Time to the end of the answer" };
     plot(past, &Plot { id: "time", title, text, top: words::latency(Some(top)), legend, drawing }, value)
 }
 

@@ -6,6 +6,8 @@ use maud::{Markup, html};
 use super::parts::state_word;
 use crate::actions::{endpoint_path, service_path};
 use crate::guard::CSRF_FIELD;
+use crate::pool_actions::pool_path;
+use crate::pool_status::PoolStatus;
 use crate::status::{EndpointStatus, ServiceStatus};
 use crate::view::{EndpointAction, EndpointState, ServiceAction};
 
@@ -105,6 +107,76 @@ pub(crate) fn tier_actions(service: &ServiceStatus, csrf: &str) -> Markup {
                     (reason_field("Reason for the return"))
                     span class="buttons" { button type="submit" formnovalidate { "Let the node choose" } }
                 }
+            }
+        }
+    }
+}
+
+/// What can be done to a pool.
+pub(crate) fn pool_actions(pool: &PoolStatus, csrf: &str) -> Markup {
+    let path = |action: &str| pool_path(&pool.name, action);
+    let hidden = || html! { input type="hidden" name=(CSRF_FIELD) value=(csrf); };
+    html! {
+        section class="card config" aria-labelledby="orders" {
+            h2 id="orders" { "Pause it, or move it" }
+            p class="note" {
+                "Paused: transactions that have not begun wait, those that have go on. Drained: a server gets no new \
+                 transactions. All of it holds until it is taken back or the process ends."
+            }
+            form method="post" class="act" {
+                (hidden())
+                span class="who" { (pool.name) }
+                (reason_field(&format!("Reason for {}", pool.name)))
+                span class="buttons" {
+                    @if pool.is_paused {
+                        button type="submit" formaction=(path("resume")) formnovalidate { "Resume" }
+                    } @else {
+                        button type="submit" formaction=(path("pause")) { "Pause" }
+                    }
+                    button type="submit" formaction=(path("reconnect")) formnovalidate { "Reconnect" }
+                }
+            }
+            @if pool.servers.len() > 1 {
+                form method="post" action=(path("failover")) class="act" {
+                    (hidden())
+                    select name="to" aria-label="Server" {
+                        option value="" { "To whichever is primary" }
+                        @for server in pool.servers.iter().filter(|server| Some(&server.name) != pool.primary.as_ref()) {
+                            option value=(server.name) { "To " (server.name) " (" (server.role) ")" }
+                        }
+                    }
+                    (reason_field("Reason for the failover"))
+                    span class="buttons" { button type="submit" { "Fail over" } }
+                }
+            }
+            @for server in &pool.servers {
+                form method="post" class="act" {
+                    (hidden())
+                    input type="hidden" name="server" value=(server.name);
+                    span class="who" { (server.name) " " (server.role) }
+                    (reason_field(&format!("Reason for {}", server.name)))
+                    span class="buttons" {
+                        @if server.role == "drained" {
+                            button type="submit" formaction=(path("undrain")) formnovalidate { "Let it back in" }
+                        } @else {
+                            button type="submit" formaction=(path("drain")) { "Drain" }
+                        }
+                    }
+                }
+            }
+            form method="post" action=(path("kill")) class="act" {
+                (hidden())
+                span class="who" { "Clients of a user" }
+                input type="text" name="user" required autocomplete="off" placeholder="User" aria-label="User";
+                (reason_field("Reason for sending clients away"))
+                span class="buttons" { button type="submit" { "Send away" } }
+            }
+            form method="post" action=(path("kill")) class="act" {
+                (hidden())
+                span class="who" { "Statements of a shape" }
+                input type="text" name="statement" required autocomplete="off" placeholder="Fingerprint" aria-label="Fingerprint";
+                (reason_field("Reason for cancelling statements"))
+                span class="buttons" { button type="submit" { "Cancel" } }
             }
         }
     }

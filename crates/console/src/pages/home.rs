@@ -31,6 +31,7 @@ pub(crate) fn page(home: &Home, csrf: &str) -> Page {
     let parts = vec![
         facts(status),
         Part::live("state", state(home)),
+        Part::live("pools", super::pool::list(status)),
         Part::live("golden", golden(home)),
         Part::live("changes", changes(home)),
         Part::live("trouble", trouble(status)),
@@ -59,7 +60,7 @@ fn state(home: &Home) -> Markup {
                     @for sentence in &home.headline.doing { p { (sentence) } }
                 }
             }
-            (tiles(&status.traffic, &chart(&status.history)))
+            @if status.pools.is_empty() || !status.routes.is_empty() { (tiles(&status.traffic, &chart(&status.history))) }
         }
     }
 }
@@ -135,7 +136,7 @@ fn golden(home: &Home) -> Markup {
     route_heads.extend(signal_heads);
     route_heads.push((route_head.as_str(), "text"));
     html! {
-        @if status.services.is_empty() && status.routes.is_empty() {
+        @if status.services.is_empty() && status.routes.is_empty() && status.pools.is_empty() {
             section class="card config" aria-label="Nothing is configured" {
                 p { "No route and no service is configured yet. Write them into " code { (status.config.source) }
                     " and load it; " code { "evenkeel check" } " says what is wrong with it before." }

@@ -8,6 +8,7 @@ mod forms;
 pub(crate) mod home;
 pub(crate) mod journal;
 pub(crate) mod parts;
+pub(crate) mod pool;
 pub(crate) mod service;
 pub(crate) mod why;
 

@@ -9,7 +9,7 @@ use super::parts::{endpoint_heads, endpoint_row, feed, page_of_route, table, til
 use super::{Here, Page, Part, chart, facts, forms};
 use crate::actions::page_of;
 use crate::facts::range::{NAMED, Range};
-use crate::facts::subject::{Past, RouteFacts, ServiceFacts};
+use crate::facts::subject::{Past, RouteFacts, ServiceFacts, TRANSACTIONS};
 use crate::status::{ServiceStatus, Status};
 use crate::words;
 
@@ -68,7 +68,7 @@ fn page(name: &str, path: String, past: &Past, parts: Vec<Part>) -> Page {
 }
 
 /// Where the data of the charts is.
-fn data(scope: &str, name: &str, range: &Range) -> String {
+pub(super) fn data(scope: &str, name: &str, range: &Range) -> String {
     format!(
         "/v1/tallies?scope={scope}&name={}&step={}&since={}&until={}",
         words::query_value(name),
@@ -121,7 +121,7 @@ fn endpoints(status: &Status, facts_of: &ServiceFacts) -> Markup {
     table("Endpoints", &format!("{window}, counting every attempt"), &endpoint_heads(tiers), &rows)
 }
 
-fn charts(past: &Past, path: &str, data: &str) -> Markup {
+pub(super) fn charts(past: &Past, path: &str, data: &str) -> Markup {
     let marks = past.marks.records.len();
     html! {
         section class="card config" aria-labelledby="charts-title" {
@@ -148,25 +148,30 @@ fn charts(past: &Past, path: &str, data: &str) -> Markup {
     }
 }
 
-fn events(past: &Past, service: &str) -> Markup {
+pub(super) fn events(past: &Past, service: &str) -> Markup {
     html! {
         section class="card changes" aria-labelledby="events-title" {
             h2 id="events-title" { "What happened" }
-            (feed(&past.events, past.at_unix_ms, "Nothing is in the journal about this service."))
+            (feed(&past.events, past.at_unix_ms, "Nothing is in the journal about this."))
             @if past.events.more { p { a href={ "/journal?service=" (words::query_value(service)) } { "All of it" } } }
         }
     }
 }
 
-fn troubled(past: &Past, all: &str) -> Markup {
+pub(super) fn troubled(past: &Past, all: &str) -> Markup {
+    let title = if past.noun == TRANSACTIONS {
+        "Transactions to which something happened"
+    } else {
+        "Requests to which something happened"
+    };
     html! {
         @if past.troubled.is_empty() {
             section class="card config" aria-labelledby="troubled-title" {
-                h2 id="troubled-title" { "Requests to which something happened" }
+                h2 id="troubled-title" { (title) }
                 p class="note" { "None of which a trace is kept. " a href=(all) { "All traces" } }
             }
         } @else {
-            (traces("Requests to which something happened", "newest first", &past.troubled, past.at_unix_ms))
+            (traces(title, "newest first", &past.troubled, past.at_unix_ms))
             p class="note" { a href=(all) { "All traces" } }
         }
     }

@@ -55,7 +55,7 @@ async fn a_page_gets_all_its_parts_and_then_those_that_changed() {
     let first = reader.events().remove(0);
     let mut parts: Vec<&String> = first.as_object().unwrap().keys().collect();
     parts.sort();
-    assert_eq!(parts, ["changes", "facts", "golden", "state", "store", "trouble"]);
+    assert_eq!(parts, ["changes", "facts", "golden", "pools", "state", "store", "trouble"]);
     assert!(first["state"].as_str().unwrap().contains("All 2 endpoints of 1 service are healthy"));
 
     admin.node.past.journal.tell(Event::NodeStopping { pid: 7, reason: "<b>told</b>".into() });

@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use console::registrar::{RegisterError, Registered, Registrar, Wish};
 use console::view::{
-    Acted, ActionError, ConfigView, DeployMark, EndpointAction, EndpointView, Node, NodeView, Order, ServiceAction,
-    ServiceView, TrafficView,
+    Acted, ActionError, ConfigView, DeployMark, EndpointAction, EndpointView, Node, NodeView, Order, PoolAction,
+    PoolClient, PoolConnection, PoolCounts, PoolGroup, PoolServer, PoolStatement, PoolView, ServiceAction, ServiceView,
+    TrafficView,
 };
 use console::{
     AdminServer, AdminSettings, ApiServer, ApiSettings, Limits, Readiness, Token, TokenHash, TokenStore, Vitals,
@@ -106,6 +107,7 @@ impl Node for FakeNode {
                 endpoints: vec![endpoint("a:1"), EndpointView { tier: 1, ..endpoint("b:2") }],
                 ..ServiceView::default()
             }],
+            pools: vec![pool()],
             config: ConfigView { source: "evenkeel.toml".into(), ..ConfigView::default() },
             ..NodeView::default()
         }
@@ -157,6 +159,32 @@ impl Node for FakeNode {
             _ => Ok(Acted { message: "it is done".into(), kept: false }),
         }
     }
+    fn pool_statements(&self, _: &str) -> Vec<PoolStatement> {
+        let statement = |n: u64| PoolStatement {
+            database: POOL_HOSTILE.into(),
+            user: POOL_HOSTILE.into(),
+            fingerprint: format!("{n:016x}"),
+            text: POOL_HOSTILE.into(),
+            calls: n,
+            total_us: n,
+            ..PoolStatement::default()
+        };
+        (1..=30).map(statement).collect()
+    }
+    fn pool_clients(&self, _: &str) -> Vec<PoolClient> {
+        vec![PoolClient { id: 7, ..PoolClient::default() }]
+    }
+    fn pool_connections(&self, _: &str) -> Vec<PoolConnection> {
+        vec![PoolConnection { id: 8, ..PoolConnection::default() }]
+    }
+    fn pool_action(&self, pool: &str, action: &PoolAction, order: &Order) -> Result<Acted, ActionError> {
+        self.acts.lock().unwrap().push(format!("{pool} {action:?} {}", said(order)));
+        match (pool, action) {
+            ("main", PoolAction::KillClient(_)) => Err(ActionError::PoolRefused("there is no such client".into())),
+            ("main", _) => Ok(Acted { message: "it is done".into(), kept: false }),
+            _ => Err(ActionError::UnknownPool { name: pool.into(), known: vec!["main".into()] }),
+        }
+    }
     fn journal(&self) -> Arc<dyn JournalReader> {
         self.past.reader()
     }
@@ -177,6 +205,30 @@ impl Node for FakeNode {
     }
     fn deploy(&self, mark: &DeployMark) -> Result<Acted, ActionError> {
         self.past.deploy(mark)
+    }
+}
+
+/// A name of a database, and text of a statement, as an attacker would choose them: these come from clients.
+pub(crate) const POOL_HOSTILE: &str = "\"><script>alert(2)</script>\u{1b}[31m";
+
+fn pool() -> PoolView {
+    let server = |name: &str, role: &str| PoolServer { name: name.into(), role: role.into(), ..PoolServer::default() };
+    let group = PoolGroup {
+        database: POOL_HOSTILE.into(),
+        user: POOL_HOSTILE.into(),
+        clients_waiting: 2,
+        max_wait: Duration::from_millis(250),
+        counts: PoolCounts { transactions: 50, ..PoolCounts::default() },
+        ..PoolGroup::default()
+    };
+    let away = PoolServer { error: Some(POOL_HOSTILE.into()), ..server("b:5432", "drained") };
+    PoolView {
+        name: "main".into(),
+        listen: vec!["127.0.0.1:6432".into()],
+        servers: vec![server("a:5432", "primary"), away],
+        primary: Some(0),
+        groups: vec![group],
+        ..PoolView::default()
     }
 }
 
