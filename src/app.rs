@@ -27,6 +27,7 @@ use kernel::journal::{Boot, Journal, JournalReader};
 use kernel::trace::{TraceLine, Why};
 use kernel::{Clock, DrainTrigger, Entropy, Finding, Moment, Severity};
 use observe::{Process, Registry};
+use pool::Pools;
 use store::Store;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
@@ -97,12 +98,15 @@ pub struct Addresses {
     pub console: Option<SocketAddr>,
     /// The API for applications.
     pub api: Option<SocketAddr>,
+    /// Pools, by name.
+    pub pools: Vec<(String, SocketAddr)>,
 }
 
 #[derive(Debug)]
 struct Inner {
     source: Source,
     gateway: Arc<Gateway>,
+    pools: Pools,
     operations: Arc<Operations>,
     journal: Journal,
     store: Option<Arc<Store>>,
@@ -219,6 +223,7 @@ impl App {
             gateway: bound.gateway.iter().map(|held| held.address).collect(),
             console: Some(bound.admin.address),
             api: bound.api.as_ref().map(|held| held.address),
+            pools: bound.pools.iter().map(|(_, held)| (held.name.clone(), held.address)).collect(),
         };
         let doors = bound.duplicates().map_err(system("duplicate the listeners"))?;
         let listeners: Vec<_> = bound.gateway.into_iter().map(|held| held.socket).collect();
@@ -226,6 +231,18 @@ impl App {
         let read = Read::of(&outcome, &compiled.files);
         let stopping = Stopping::of(&compiled);
         let (journal, intake) = Journal::new(clock.clone(), Boot::new(&mut entropy));
+        let pool_sockets = crate::pool_sockets::sockets(&compiled, bound.pools)?;
+        let pools = Pools::start(
+            &compiled.pools,
+            &pool_sockets,
+            fixed.workers,
+            clock.clone(),
+            journal.clone(),
+            &drain,
+            control.clone(),
+        );
+        let pools = pools.map_err(system("start the pooler"))?;
+        drop(pool_sockets);
         let store = compiled.keeping.map(|keeping| {
             let store = Store::open(keeping.store(&fixed.store), clock.clone(), journal.clone());
             store.keep_journal(intake);
@@ -274,6 +291,10 @@ impl App {
             .with(Arc::new(discovery.clone()))
             .with(reloads.clone())
             .with(operations.clone())
+            .with(Arc::new(pool::collect::PoolMetrics::new({
+                let pools = pools.clone();
+                move || pools.view()
+            })))
             .with(Arc::new(Process::of_self(env!("CARGO_PKG_VERSION"))));
         let metrics = match &store {
             Some(store) => metrics.with(store.clone()),
@@ -282,6 +303,7 @@ impl App {
         let inner = Arc::new(Inner {
             source,
             gateway,
+            pools,
             operations,
             journal,
             store,
@@ -300,6 +322,7 @@ impl App {
             stopping: Mutex::new(stopping),
             manager,
         });
+        inner.pools.set_reload(reload_of(&inner));
         let vitals = Vitals::new(inner.clone(), clock);
         let admin = AdminServer::new(vitals.clone(), admin_settings, Limits::default())
             .map_err(|error| system("make the console's CSRF token")(std::io::Error::other(error)))?;
@@ -368,6 +391,15 @@ impl App {
     pub fn reopen_logs(&self) {
         self.inner.gateway.reopen_logs();
     }
+}
+
+/// What the pools' own console does for RELOAD.
+fn reload_of(inner: &Arc<Inner>) -> pool::Reload {
+    let inner = Arc::downgrade(inner);
+    pool::Reload(Arc::new(move || {
+        let Some(inner) = inner.upgrade() else { return Err("the node ends".to_owned()) };
+        inner.reload().map(drop).map_err(|findings| config::report::summary(&findings))
+    }))
 }
 
 /// Reads and compiles. Blocks.

@@ -11,6 +11,7 @@ mod limits;
 mod listening;
 mod operate;
 pub mod overrides;
+mod pool_sockets;
 mod pages;
 pub mod service_manager;
 mod views;

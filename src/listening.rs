@@ -26,12 +26,15 @@ pub(crate) struct Bound {
     pub(crate) gateway: Vec<Held>,
     pub(crate) admin: Held,
     pub(crate) api: Option<Held>,
+    /// By the address in the configuration.
+    pub(crate) pools: Vec<(SocketAddr, Held)>,
 }
 
 impl Bound {
     /// Duplicates of all of them, the gateway's first.
     pub(crate) fn duplicates(&self) -> std::io::Result<Vec<Held>> {
-        self.gateway.iter().chain([&self.admin]).chain(&self.api).map(Held::duplicate).collect()
+        let pools = self.pools.iter().map(|(_, held)| held);
+        self.gateway.iter().chain([&self.admin]).chain(&self.api).chain(pools).map(Held::duplicate).collect()
     }
 }
 
@@ -64,6 +67,8 @@ pub(crate) fn bind_all(compiled: &Compiled, outcome: &Outcome, mut inherited: Ve
     let gateway: Vec<Held> = compiled.listeners.iter().filter_map(&mut bind).collect();
     let admin = bind(&compiled.admin);
     let api = compiled.api.as_ref().and_then(&mut bind);
+    let pools: Vec<(SocketAddr, Held)> =
+        compiled.pool_listeners.iter().filter_map(|listening| Some((listening.address, bind(listening)?))).collect();
     let Some(admin) = admin.filter(|_| findings.is_empty()) else {
         let text = config::report::text::render(&findings, Some(&outcome.source));
         return Err(StartError::Config { findings, text });
@@ -76,7 +81,7 @@ pub(crate) fn bind_all(compiled: &Compiled, outcome: &Outcome, mut inherited: Ve
             false => tracing::info!(%address, "the configuration no longer has this address: it is given up"),
         }
     }
-    Ok(Bound { gateway, admin, api })
+    Ok(Bound { gateway, admin, api, pools })
 }
 
 fn is_taken(error: &std::io::Error) -> bool {

@@ -10,6 +10,9 @@ use super::App;
 /// What a connection to the console may take to end after the drain.
 const CONSOLE_GRACE: Duration = Duration::from_millis(500);
 
+/// How often it is looked whether the pools' clients have left.
+const CLIENTS_EVERY: Duration = Duration::from_millis(10);
+
 fn pid() -> u64 {
     u64::from(std::process::id())
 }
@@ -92,8 +95,12 @@ impl App {
         let mut joined = tokio::task::spawn_blocking(move || gateway.join());
         let serving = std::mem::take(&mut *self.inner.serving.lock().unwrap_or_else(PoisonError::into_inner));
         let handed_over = self.trigger.subscribe().is_handed_over();
+        let pools = self.inner.pools.clone();
         let all = async {
             let _ended = (&mut joined).await.is_ok();
+            while pools.client_count() > 0 {
+                tokio::time::sleep(CLIENTS_EVERY).await;
+            }
             if handed_over {
                 // After a stop they answer to the end of the drain; here they have nobody left to tell.
                 for server in serving {
@@ -106,7 +113,8 @@ impl App {
             () = limit => false,
         };
         // With nothing open there is nothing to cut, however little time there was.
-        let open = if ended { 0 } else { self.inner.gateway.view().connections };
+        let pools = &self.inner.pools;
+        let open = if ended { 0 } else { self.inner.gateway.view().connections + pools.client_count() };
         self.trigger.advance(DrainPhase::Closed);
         if open > 0 {
             tracing::warn!(open, "{what} has passed: what is left is cut");
@@ -114,6 +122,8 @@ impl App {
         if !joined.is_finished() {
             let _ended = joined.await.is_ok();
         }
+        let pools = self.inner.pools.clone();
+        let _ended = tokio::task::spawn_blocking(move || pools.join()).await.is_ok();
         if !handed_over || !ended {
             tokio::time::sleep(CONSOLE_GRACE.min(self.inner.stopping().timeout)).await;
         }

@@ -57,6 +57,7 @@ impl App {
         }
         self.control.spawn(self.inner.clone().follow_decisions(self.trigger.subscribe()));
         self.inner.gateway.open();
+        self.inner.pools.open();
         self.inner.serve(vitals, admin, api, &self.control, &self.trigger.subscribe())?;
         if let Some(asking) = asking {
             self.replace(asking).await?;
@@ -83,8 +84,9 @@ impl App {
     /// Tells the node before that it may go. If it stays, this one goes.
     async fn replace(&self, asking: Asking) -> Result<(), StartError> {
         let addresses = &self.addresses;
+        let pools = addresses.pools.iter().map(|(_, address)| address);
         let keeps: Vec<SocketAddr> =
-            addresses.gateway.iter().chain(&addresses.console).chain(&addresses.api).copied().collect();
+            addresses.gateway.iter().chain(&addresses.console).chain(&addresses.api).chain(pools).copied().collect();
         let (from_pid, to_pid) = (u64::from(asking.pid()), u64::from(std::process::id()));
         let told = tokio::task::spawn_blocking(move || asking.ready(keeps)).await;
         match told.unwrap_or_else(|error| Err(AskError::Io(std::io::Error::other(error)))) {

@@ -203,6 +203,9 @@ impl Inner {
             tracing::warn!(%error, "the new configuration is in force, but not all health checks could be started");
         }
         self.discovery.configure(&compiled.discovery);
+        if let Err(error) = self.pools.apply(&compiled.pools) {
+            tracing::error!(%error, "the new configuration is in force, but not for every pool");
+        }
         let message = match kept.as_slice() {
             [] => "in force".to_owned(),
             kept => format!("in force, but a restart is needed for {}", kept.join(", ")),

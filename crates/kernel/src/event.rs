@@ -19,6 +19,11 @@ use std::fmt;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+#[macro_use]
+mod declare;
+#[cfg(test)]
+mod tests;
+
 /// The longest text of one field that is kept, in bytes: a sentence or two from an operator, or an error.
 pub const MAX_FIELD_BYTES: usize = 2_000;
 
@@ -71,100 +76,6 @@ impl Field for String {
 impl Field for u64 {}
 impl Field for u8 {}
 impl Field for bool {}
-
-macro_rules! is_mark {
-    (mark) => {
-        true
-    };
-    (plain) => {
-        false
-    };
-}
-
-macro_rules! may_fold {
-    (often) => {
-        true
-    };
-    (once) => {
-        false
-    };
-}
-
-macro_rules! events {
-    ($(
-        #[doc = $meaning:literal]
-        $variant:ident $name:literal $version:literal $level:ident $mark:ident $often:ident {
-            $( #[doc = $about:literal] $field:ident : $type:ty ),* $(,)?
-        } $sentence:literal
-    )*) => {
-        /// Something that happened and is worth knowing later.
-        #[derive(Clone, Debug, PartialEq, Eq)]
-        pub enum Event {
-            $( #[doc = $meaning] $variant { $( #[doc = $about] $field: $type, )* }, )*
-        }
-
-        /// What kind of event it is.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub enum EventKind {
-            $( #[doc = $meaning] $variant, )*
-        }
-
-        impl EventKind {
-            /// Every kind, in the order of the declarations.
-            pub const ALL: &'static [EventKind] = &[ $( EventKind::$variant, )* ];
-
-            /// What its declaration says.
-            pub const fn declared(self) -> Declared {
-                match self {
-                    $( EventKind::$variant => Declared {
-                        name: $name,
-                        version: $version,
-                        level: Level::$level,
-                        is_mark: is_mark!($mark),
-                        may_fold: may_fold!($often),
-                        meaning: $meaning,
-                        fields: &[ $( (stringify!($field), $about), )* ],
-                        sentence: $sentence,
-                    }, )*
-                }
-            }
-        }
-
-        impl Event {
-            /// What kind it is.
-            pub const fn kind(&self) -> EventKind {
-                match self { $( Event::$variant { .. } => EventKind::$variant, )* }
-            }
-
-            /// What people read.
-            #[allow(unused_variables, reason = "a sentence need not name every field")]
-            pub fn sentence(&self) -> String {
-                match self { $( Event::$variant { $( $field, )* } => format!($sentence), )* }
-            }
-
-            /// A text field by its name.
-            pub fn text(&self, name: &str) -> Option<&str> {
-                match self {
-                    $( Event::$variant { $( $field, )* } => {
-                        $( if name == stringify!($field) { return Field::as_text($field); } )*
-                        None
-                    } )*
-                }
-            }
-
-            /// All fields, by name.
-            pub fn data(&self) -> Map<String, Value> {
-                let mut data = Map::new();
-                match self {
-                    $( Event::$variant { $( $field, )* } => {
-                        $( data.insert(stringify!($field).to_owned(), value($field)); )*
-                    } )*
-                }
-                data
-            }
-        }
-    };
-}
 
 fn value(field: &impl Field) -> Value {
     match field.as_text() {
@@ -737,44 +648,5 @@ impl Level {
 impl fmt::Display for Level {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.word())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn declarations_are_well_formed() {
-        for (i, kind) in EventKind::ALL.iter().enumerate() {
-            let declared = kind.declared();
-            assert_eq!((kind.index(), EventKind::from_name(declared.name)), (i, Some(*kind)));
-            let (group, what) = declared.name.split_once('.').expect("a group and a word");
-            for part in [group, what] {
-                assert!(!part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{part}");
-            }
-            assert!(declared.version >= 1 && declared.meaning.trim().ends_with('.'), "{}", declared.name);
-        }
-    }
-
-    #[test]
-    fn a_record_has_every_field_and_a_sentence() {
-        let event = Event::EndpointEjected {
-            service: "shop".into(),
-            endpoint: "a:1".into(),
-            from: "closed".into(),
-            reason: "refused twice".into(),
-        };
-        assert_eq!(event.sentence(), "a:1 of shop was taken out: refused twice");
-        assert_eq!((event.text("service"), event.text("actor")), (Some("shop"), None));
-        assert_eq!(event.data().len(), event.kind().declared().fields.len());
-    }
-
-    #[test]
-    fn a_long_text_is_clipped_at_a_character() {
-        let reason = "é".repeat(MAX_FIELD_BYTES);
-        let event = Event::NodeStopping { pid: 1, reason };
-        let kept = event.data()["reason"].as_str().map(str::len);
-        assert_eq!(kept, Some(MAX_FIELD_BYTES));
     }
 }

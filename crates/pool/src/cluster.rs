@@ -1,7 +1,7 @@
 //! The servers of one pool: which of them is the primary, and connections to it.
 //!
-//! Each server has a probe ([`probe`]), a session of the pooler's own that asks for its role; [`policy::primary`] decides by
-//! what they say; this keeps the decision where workers see it, tells the journal, and opens connections ([`opening`]).
+//! Each server has a probe (`probe`), a session of the pooler's own that asks for its role; [`policy::primary`] decides by
+//! what they say; this keeps the decision where workers see it, tells the journal, and opens connections (`opening`).
 //!
 //! ```text
 //! probes, workers' doubts, operators ──► policy::primary ──► Standing (an atomic pointer) ──► workers
@@ -12,45 +12,41 @@
 //! connections of an older epoch are closed. `changed` is called after each change, from any thread, and must not block.
 //!
 //! Locks: the state's mutex is held for a decision and its events, by probes and operators, never by a worker's usual
-//! path. Limits: as many probes as servers; [`opening::AT_ONCE`] logins at once per server.
+//! path. Limits: as many probes as servers; eight logins at once per server.
 
 use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use kernel::journal::Journal;
 use kernel::{Clock, Entropy, Moment};
-use policy::primary::{Change, Failure, Primary, PrimaryRule, Seat};
-use rustls::ClientConfig;
+use policy::primary::Primary;
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::aside::Aside;
 use crate::auth::Secret;
 use crate::cancel;
-use crate::connect::{Address, OpenError, Opened, Security};
+use crate::connect::{Address, OpenError, Opened};
 use crate::plan::{PoolPlan, ServerPlan};
 use crate::view::ServerView;
 
 mod opening;
 mod probe;
+mod reach;
+mod shared;
 mod tell;
+mod views;
+
+use reach::Reach;
 
 /// What the pooler's own sessions are called at the server.
 pub const APPLICATION: &str = "evenkeel";
 
-/// Nothing is decided on a shorter silence of the primary.
-const SUSPECT_AFTER_MIN: Duration = Duration::from_millis(250);
-/// A silent primary is given up after this, where there is somebody else who may be promoted.
-const GIVE_UP_AFTER: Duration = Duration::from_secs(1);
-/// And after this where there is nobody else: closing its connections would help nobody.
-const GIVE_UP_ALONE_AFTER: Duration = Duration::from_secs(10);
-/// After a start, servers that do not answer are waited for so long.
-const SETTLE: Duration = Duration::from_secs(1);
 /// How often time is looked at.
 const TICK: Duration = Duration::from_millis(50);
 
@@ -124,24 +120,6 @@ struct Shared {
     /// When the primary was last heard by anybody, as [`Moment::as_nanos`].
     heard: AtomicU64,
     state: Mutex<State>,
-}
-
-/// How servers are reached: changes as a whole, with a reload.
-struct Reach {
-    plan: Arc<PoolPlan>,
-    tls: Arc<ClientConfig>,
-    doors: Vec<Arc<Door>>,
-}
-
-/// What stands before one server.
-struct Door {
-    server: ServerPlan,
-    /// Logins at once.
-    logins: Semaphore,
-    /// Wakes its probe.
-    wake: Notify,
-    /// When an attempt last failed, as [`Moment::as_nanos`]; 0: never.
-    failed: AtomicU64,
 }
 
 struct State {
@@ -360,204 +338,6 @@ async fn tick(shared: Arc<Shared>) {
             primary.heard(heard);
             primary.tick(now)
         });
-    }
-}
-
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Lets something change the decision, and says what changed to all whom it concerns.
-    fn decide(&self, how: impl FnOnce(&mut Primary, Moment) -> Vec<Change>) {
-        let mut state = self.lock();
-        let changes = how(&mut state.primary, self.clock.now());
-        self.tell(&mut state, &changes, &self.reach.load());
-        let is_changed = self.publish(&state);
-        drop(state);
-        self.after(is_changed);
-    }
-
-    /// A server is being asked, as the probe of this generation says.
-    fn asked(&self, generation: u64, server: usize) {
-        let mut state = self.lock();
-        if state.generation == generation {
-            let now = self.clock.now();
-            state.primary.asked(server, now);
-        }
-    }
-
-    /// A server answered.
-    fn answered(&self, generation: u64, server: usize, answer: probe::Answer) {
-        let now = self.clock.now();
-        let mut state = self.lock();
-        if state.generation != generation {
-            return;
-        }
-        let note = &mut state.notes[server];
-        (note.error, note.told_denied, note.answered) = (None, None, Some(now));
-        (note.version, note.max_connections) = (answer.version, answer.max_connections);
-        note.parameters = answer.parameters;
-        let changes = state.primary.answered(server, answer.facts, now);
-        self.tell(&mut state, &changes, &self.reach.load());
-        self.check_cap(&mut state);
-        let is_changed = self.publish(&state);
-        drop(state);
-        self.after(is_changed);
-    }
-
-    /// A server did not answer.
-    fn failed(&self, generation: u64, server: usize, failure: Failure, error: String) {
-        let mut state = self.lock();
-        if state.generation != generation {
-            return;
-        }
-        if failure == Failure::Denied {
-            self.tell_denied(&mut state, server, &error);
-        }
-        state.notes[server].error = Some(error);
-        let changes = state.primary.failed(server, failure, self.clock.now());
-        self.tell(&mut state, &changes, &self.reach.load());
-        let is_changed = self.publish(&state);
-        drop(state);
-        self.after(is_changed);
-    }
-
-    /// Puts the decision where workers see it. Whether it is another than before.
-    fn publish(&self, state: &State) -> bool {
-        let decided = state.primary.standing();
-        let reach = self.reach.load();
-        let trouble = tell::trouble(state, &reach);
-        let before = self.standing.load();
-        if (decided.server, decided.epoch, decided.is_suspect) == (before.server, before.epoch, before.is_suspect)
-            && trouble.as_deref() == before.trouble.as_deref()
-        {
-            return false;
-        }
-        if let Some(note) = decided.server.and_then(|server| state.notes.get(server))
-            && !note.parameters.is_empty()
-        {
-            self.welcome.store(Some(Arc::clone(&note.parameters)));
-        }
-        let trouble = trouble.map(Arc::from);
-        let standing =
-            Standing { server: decided.server, epoch: decided.epoch, is_suspect: decided.is_suspect, trouble };
-        if let Some(door) = standing.server.filter(|_| before.server.is_none()).and_then(|s| reach.doors.get(s)) {
-            // Many may have waited for it: as after a failed attempt.
-            door.failed.store(self.clock.now().as_nanos(), Ordering::Relaxed);
-        }
-        let has_closed = before.is_open() && !standing.is_open();
-        self.standing.store(Arc::new(standing));
-        self.version.fetch_add(1, Ordering::Release);
-        self.epoch.send_if_modified(|epoch| std::mem::replace(epoch, decided.epoch) != decided.epoch);
-        if has_closed {
-            self.wake_probes();
-        }
-        true
-    }
-
-    /// What has to be done when the lock is free again.
-    fn after(&self, is_changed: bool) {
-        if is_changed {
-            (self.changed)();
-        }
-    }
-
-    fn wake_probes(&self) {
-        self.reach.load().doors.iter().for_each(|door| door.wake.notify_one());
-    }
-
-    /// Ends all probes and begins one for each server.
-    fn probe_all(self: &Arc<Self>, state: &mut State) {
-        state.probes.drain(..).for_each(|probe| probe.abort());
-        state.generation += 1;
-        let reach = self.reach.load_full();
-        for server in 0..reach.doors.len() {
-            let entropy = Entropy::from_seed(state.entropy.next_u64());
-            let probe = probe::Probe::new(Arc::clone(self), Arc::clone(&reach), server, state.generation, entropy);
-            state.probes.push(self.control.spawn(Box::pin(probe.run())));
-        }
-    }
-
-    /// The place of a server, by its name.
-    fn place(&self, name: &str) -> Result<usize, ClusterError> {
-        let reach = self.reach.load();
-        let place = reach.doors.iter().position(|door| door.server.name == name);
-        place.ok_or_else(|| ClusterError::NoServer {
-            pool: reach.plan.name.clone(),
-            server: name.to_owned(),
-            known: reach.doors.iter().map(|door| door.server.name.as_str()).collect::<Vec<_>>().join(", "),
-        })
-    }
-
-    fn views(&self) -> Vec<ServerView> {
-        let now = self.clock.now();
-        let state = self.lock();
-        let reach = self.reach.load();
-        let current = state.primary.standing().server;
-        let head = current.and_then(|current| state.primary.facts(current)).and_then(|facts| facts.lsn);
-        let view = |(server, (door, note)): (usize, (&Arc<Door>, &Note))| {
-            let facts = state.primary.facts(server).filter(|_| note.answered.is_some());
-            let role = match state.primary.seat(server) {
-                Seat::Primary if current.is_some() => "primary",
-                Seat::Primary | Seat::Unknown => "unknown",
-                Seat::Standby => "standby",
-                Seat::Fenced => "fenced",
-                Seat::Drained => "drained",
-                Seat::Unreachable => "unreachable",
-            };
-            let lsn = facts.and_then(|facts| facts.lsn);
-            let lag = (Some(server) != current).then_some((head, lsn));
-            ServerView {
-                name: door.server.name.clone(),
-                role,
-                error: note.error.clone(),
-                timeline: facts.map(|facts| facts.timeline).filter(|timeline| *timeline > 0),
-                lsn,
-                lag_bytes: lag.and_then(|(head, lsn)| Some(head?.saturating_sub(lsn?))),
-                answered: note.answered.map(|at| now.since(at)),
-                version: note.version.clone(),
-                max_connections: note.max_connections,
-            }
-        };
-        reach.doors.iter().zip(&state.notes).enumerate().map(view).collect()
-    }
-}
-
-impl Reach {
-    fn new(plan: Arc<PoolPlan>, before: Option<&Reach>) -> Result<Reach, ClusterError> {
-        let tls = crate::tls::connect_config(&plan.server_tls)
-            .map_err(|error| ClusterError::Tls { pool: plan.name.clone(), error: error.to_string() })?;
-        let known = |server: &ServerPlan| before?.doors.iter().find(|door| door.server == *server).cloned();
-        let doors = plan.servers.iter().map(|server| known(server).unwrap_or_else(|| Arc::new(Door::new(server))));
-        Ok(Reach { doors: doors.collect(), tls, plan })
-    }
-
-    fn security(&self) -> Security<'_> {
-        Security { plan: &self.plan.server_tls, config: &self.tls }
-    }
-
-    fn rule(&self) -> PrimaryRule {
-        let suspect_after = self.plan.probe_interval.max(SUSPECT_AFTER_MIN);
-        let give_up_after = if self.doors.len() > 1 { GIVE_UP_AFTER } else { GIVE_UP_ALONE_AFTER };
-        PrimaryRule { suspect_after, give_up_after: give_up_after.max(suspect_after * 2), settle: SETTLE }
-    }
-
-    /// For each server, where it stood before.
-    fn places_in(&self, before: &Reach) -> Vec<Option<usize>> {
-        let place = |door: &Arc<Door>| before.doors.iter().position(|old| old.server == door.server);
-        self.doors.iter().map(place).collect()
-    }
-}
-
-impl Door {
-    fn new(server: &ServerPlan) -> Door {
-        Door {
-            server: server.clone(),
-            logins: Semaphore::new(opening::AT_ONCE),
-            wake: Notify::new(),
-            failed: AtomicU64::new(0),
-        }
     }
 }
 

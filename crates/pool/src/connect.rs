@@ -5,8 +5,8 @@
 //! | --- | --- |
 //! | all of it | `timeout` |
 //! | addresses of a name | [`ADDRESSES_MAX`], each with its part of the time that is left |
-//! | a message before the end of the login | [`MESSAGE_MAX`] |
-//! | messages | [`MESSAGES_MAX`] |
+//! | a message before the end of the login | 64 KiB |
+//! | messages | 1,000 |
 //!
 //! Names are resolved for each attempt: after a failover a name may lead elsewhere. TLS follows libpq's `sslmode` (`prefer`
 //! goes on without TLS only if the server says that it has none); there is none over Unix sockets. Exactly one byte is

@@ -52,7 +52,8 @@ pub(crate) struct Inner {
 }
 
 impl Pools {
-    /// Starts `workers` workers that accept from `sockets`. Servers are watched, and connections opened, on `control`.
+    /// Starts `workers` workers that accept from `sockets` once [`Pools::open`] was called. Servers are watched, and
+    /// connections opened, on `control`.
     ///
     /// # Errors
     /// When threads, descriptors or randomness cannot be had, or TLS cannot be set up.
@@ -98,7 +99,7 @@ impl Pools {
         for (index, poll) in polls.into_iter().enumerate() {
             let listeners = sockets.iter().map(listener).collect::<io::Result<Vec<_>>>()?;
             let entropy = Entropy::from_os().map_err(io::Error::other)?;
-            let worker = Worker::new(index, commons.clone(), poll, listeners, entropy)?;
+            let worker = Worker::new(index, commons.clone(), poll, listeners, entropy);
             let watch = Watch { index, journal: commons.journal.clone() };
             let run = move || {
                 let watch = watch;
@@ -115,6 +116,11 @@ impl Pools {
         let pools = Pools(inner);
         pools.0.commons.control.spawn(follow(Arc::downgrade(&pools.0), drain.clone()));
         Ok(pools)
+    }
+
+    /// Lets clients in: until then they wait in the sockets' queues.
+    pub fn open(&self) {
+        self.0.commons.tell_all(|| Mail::Open);
     }
 
     /// What the console's RELOAD does.

@@ -132,6 +132,8 @@ pub(crate) enum Mail {
     Clients { pool: Arc<PoolShared>, answer: oneshot::Sender<Vec<ClientView>> },
     /// What is open.
     Connections { pool: Arc<PoolShared>, answer: oneshot::Sender<Vec<ConnectionView>> },
+    /// Clients may come.
+    Open,
     /// No more clients: those that are there leave after their transactions, or, if there is patience, as they like.
     Drain { is_patient: bool },
     /// The end.

@@ -19,16 +19,24 @@
 //!   whose characters may end with a backslash (SJIS, BIG5, GBK, UHC, GB18030).
 //! * what a prepared statement does when it is run: it is told where it is prepared, by `Parse` or by `PREPARE`.
 
+mod bytes;
+mod call;
 mod lexer;
 mod normal;
 mod session;
+mod settings;
+mod shape;
+
+#[cfg(test)]
+mod tests;
 
 use std::borrow::Cow;
 use std::ops::{BitOr, BitOrAssign};
 
 use lexer::{Class, Lexer, Token};
-use normal::{Fold, Hash};
+use normal::Fold;
 use session::Watch;
+use shape::Hash;
 
 /// What the first statement of a text is, by its first word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -292,7 +300,7 @@ pub struct Settings {
 /// Which settings a text may change for the rest of the session; for texts with [`Touches::SET`], [`Touches::SET_CONFIG`]
 /// or [`Touches::DISCARD`].
 pub fn settings(text: &[u8]) -> Settings {
-    session::settings(text)
+    settings::settings(text)
 }
 
 /// Whether a text is one `BEGIN` or `START TRANSACTION`, with any options, and nothing else.

@@ -7,7 +7,7 @@
 //! | `statements.rs` | statements by shape, a bounded number of them |
 //! | `spread.rs` | how long the calls of one statement took |
 //! | `slow.rs` | lines about slow transactions, a bounded number of them |
-//! | `story.rs` | what happened in transactions that were not plain, for `evenkeel why` |
+//! | `story.rs`, `told.rs` | what happened in transactions that were not plain, for `evenkeel why` |
 //!
 //! Times are in microseconds. Nothing here reads a clock or waits.
 
@@ -16,6 +16,7 @@ mod slow;
 mod spread;
 mod statements;
 pub mod story;
+mod told;
 
 pub use group::{Failure, GroupCells};
 pub use spread::{Spread, SpreadSum};

@@ -16,7 +16,7 @@
 //! that gives the pooler's user this one column and no more: it runs with its owner's rights on a fixed `search_path`, is
 //! nobody's else to call, and gives nothing for superusers and for roles that may bypass row security or replicate, so that
 //! a stolen password of the pooler's is no way to become one of them; nothing for roles that cannot log in or whose
-//! password has expired.
+//! password has expired. Whoever had made a schema or function of this name before owns them no longer.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -36,6 +36,7 @@ pub const DEFAULT_QUERY: &str = "SELECT usename, passwd FROM evenkeel.user_looku
 /// What makes [`DEFAULT_QUERY`] work: to be run once, by a superuser, in the database of `auth.database`. `{user}` stands
 /// for the pooler's user; see [`create_function`].
 pub const CREATE_FUNCTION: &str = r"CREATE SCHEMA IF NOT EXISTS evenkeel;
+ALTER SCHEMA evenkeel OWNER TO CURRENT_USER;
 REVOKE ALL ON SCHEMA evenkeel FROM PUBLIC;
 GRANT USAGE ON SCHEMA evenkeel TO {user};
 CREATE OR REPLACE FUNCTION evenkeel.user_lookup(name text, OUT usename text, OUT passwd text)
@@ -49,6 +50,7 @@ AS $$
     AND rolcanlogin AND NOT rolsuper AND NOT rolreplication AND NOT rolbypassrls
     AND (rolvaliduntil IS NULL OR rolvaliduntil > now())
 $$;
+ALTER FUNCTION evenkeel.user_lookup(text) OWNER TO CURRENT_USER;
 REVOKE ALL ON FUNCTION evenkeel.user_lookup(text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION evenkeel.user_lookup(text) TO {user};
 ";

@@ -15,6 +15,9 @@ pub mod backend;
 pub mod frontend;
 pub mod tag;
 
+#[cfg(test)]
+mod tests;
+
 use memchr::memchr;
 
 /// Largest value of a message's length field: PostgreSQL cannot allocate more at once (`MaxAllocSize`).

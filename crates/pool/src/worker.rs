@@ -73,6 +73,8 @@ pub(crate) struct Worker {
     commons: Arc<Commons>,
     poll: Poll,
     listeners: Vec<Listener>,
+    /// Listening sockets before the pooler is opened.
+    closed: Vec<Listener>,
     clients: Slab<Client>,
     servers: Slab<Server>,
     groups: Vec<Group>,
@@ -116,15 +118,16 @@ impl Worker {
         poll: Poll,
         listeners: Vec<Listener>,
         entropy: Entropy,
-    ) -> io::Result<Worker> {
+    ) -> Worker {
         let mut interner = Interner::default();
         let nothing = interner.intern(Pairs::default());
         let now = commons.clock.now();
-        let mut worker = Worker {
+        Worker {
             index,
             commons,
             poll,
             listeners: Vec::new(),
+            closed: listeners,
             clients: Slab::new(),
             servers: Slab::new(),
             groups: Vec::new(),
@@ -144,9 +147,7 @@ impl Worker {
             is_draining: false,
             unaccepted: false,
             part: 0,
-        };
-        worker.listen(listeners)?;
-        Ok(worker)
+        }
     }
 
     /// Serves until it is told to end.
@@ -464,6 +465,12 @@ impl Worker {
                 }
                 Mail::Connections { pool, answer } => {
                     let _unread = answer.send(self.connection_views(&pool));
+                }
+                Mail::Open => {
+                    let closed = std::mem::take(&mut self.closed);
+                    if let Err(error) = self.listen(closed) {
+                        tracing::error!(%error, "the pooler cannot listen");
+                    }
                 }
                 Mail::Drain { is_patient } => self.drain(is_patient),
                 Mail::End => return false,

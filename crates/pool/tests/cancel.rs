@@ -1,16 +1,13 @@
 //! A cancellation ends the query that it is for.
 
-use pool::auth::Secret;
-
-use crate::kit::{APP, SOON, block_on, plan, shared, watch};
 use std::io::{Read as _, Write as _};
+
+use crate::kit::{SOON, block_on, plan, shared, watch};
 
 #[test]
 fn a_cancellation_ends_a_sleep_and_returns_when_the_server_has_taken_it() {
     let watched = watch(plan(&[shared()]));
-    watched.until("a primary", |standing| standing.is_open());
-    let secret = Secret::Password(APP.1.to_owned());
-    let (opened, ..) = block_on(watched.cluster.open_at_primary(APP.2, APP.0, secret)).unwrap();
+    let (opened, ..) = watched.open();
     let pool::connect::OpenSocket::Tcp(mut socket) = opened.socket else { panic!("not TCP") };
     socket.set_nonblocking(false).unwrap();
     socket.set_read_timeout(Some(SOON)).unwrap();

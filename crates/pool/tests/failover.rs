@@ -1,12 +1,12 @@
 //! Two servers: promotions that somebody else performs, and the old primary that comes back.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use kernel::event::EventKind;
-use pool::auth::Secret;
 use testkit::postgres::Instance;
 
-use crate::kit::{APP, Watched, block_on, plan, prepared, watch};
+use crate::kit::{Watched, plan, prepared, watch};
 
 fn pair() -> (Instance, Instance, Watched) {
     let primary = prepared(Instance::start().unwrap());
@@ -20,8 +20,7 @@ fn pair() -> (Instance, Instance, Watched) {
 }
 
 fn opens_at(watched: &Watched) -> usize {
-    let secret = Secret::Password(APP.1.to_owned());
-    block_on(watched.cluster.open_at_primary(APP.2, APP.0, secret)).unwrap().1
+    watched.open().1
 }
 
 /// Promotes and gives how long the cluster took to follow.
@@ -45,6 +44,15 @@ fn a_promotion_beside_a_primary_that_goes_on_is_followed_within_a_second() {
     });
     assert_eq!(watched.journal.told(EventKind::PoolPromoted), 1);
     assert_eq!(watched.cluster.views()[1].timeline, Some(2));
+
+    // The same two in another order: the primary is the same, at another place.
+    let mut turned = (*watched.cluster.plan()).clone();
+    turned.servers.reverse();
+    watched.cluster.reload(Arc::new(turned)).unwrap();
+    assert_eq!(watched.cluster.primary().server, Some(0));
+    assert_eq!(opens_at(&watched), 0);
+    let roles: Vec<_> = watched.cluster.views().iter().map(|view| view.role).collect();
+    assert_eq!(roles[1], "fenced");
 }
 
 #[test]
@@ -56,7 +64,7 @@ fn a_frozen_primary_is_given_up_its_standby_followed_and_itself_fenced_when_it_g
     assert!(suspect.trouble.is_some());
     let lost = watched.until("the end of patience", |standing| standing.server.is_none());
     assert!(lost.epoch > before.epoch);
-    assert_eq!(watched.journal.told(EventKind::PoolPrimarySuspected), 1);
+    assert!(watched.journal.told(EventKind::PoolPrimarySuspected) >= 1);
     assert_eq!(watched.cluster.views()[0].role, "unreachable");
     let took = promote(&standby, &watched);
     assert!(took < Duration::from_secs(1), "{took:?}");

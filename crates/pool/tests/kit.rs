@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use kernel::journal::{Boot, Journal};
 use kernel::{Clock, Entropy};
+use pool::auth::Secret;
 use pool::cluster::{Cluster, Standing};
-use pool::connect::Security;
+use pool::connect::{OpenError, Opened, Security};
 use pool::plan::{
     AuthMethods, AuthPlan, Mode, PoolPlan, ServerAddress, ServerPlan, ServerTlsMode, ServerTlsPlan, SessionState,
 };
@@ -135,6 +136,21 @@ impl Watched {
         found.unwrap_or_else(|| {
             panic!("waited for {what}; {:?}; {:#?}; {:?}", self.cluster, self.kinds(), self.cluster.views())
         })
+    }
+
+    /// Opens a connection as [`APP`], as soon as there is a primary that answers.
+    #[track_caller]
+    pub(crate) fn open(&self) -> (Opened, usize, u64) {
+        loop {
+            self.until("a primary", Standing::is_open);
+            let secret = Secret::Password(APP.1.to_owned());
+            match block_on(self.cluster.open_at_primary(APP.2, APP.0, secret)) {
+                Ok(opened) => return opened,
+                // It was silent for a moment in between: a busy machine's.
+                Err(OpenError::NoPrimary(_)) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
     }
 
     /// The kinds of what was told, in order.

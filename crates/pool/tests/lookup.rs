@@ -38,6 +38,26 @@ fn who_would_be_too_powerful_or_cannot_log_in_is_nobody() {
 }
 
 #[test]
+fn only_the_poolers_user_may_ask_and_asking_is_safe_to_set_up_twice() {
+    let instance = shared();
+    let text = pool::verifiers::create_function(POOLER.0);
+    instance
+        .try_psql(APP.2, "drop schema if exists evenkeel cascade; create schema evenkeel authorization app")
+        .unwrap();
+    let mine = "set role app; create function evenkeel.user_lookup(name text, out usename text, out passwd text) \
+                returns setof record language sql as 'select name, name'";
+    instance.try_psql(APP.2, mine).unwrap();
+    instance.try_psql(APP.2, &text).unwrap();
+    instance.try_psql(APP.2, &text).unwrap();
+    let owner = "select proowner::regrole from pg_proc where oid = 'evenkeel.user_lookup'::regproc";
+    assert_eq!(instance.try_psql(APP.2, owner).unwrap(), "postgres");
+    let refused = instance.try_psql(APP.2, "set role app; select * from evenkeel.user_lookup('app')").unwrap_err();
+    assert!(format!("{refused:#}").contains("permission denied"), "{refused:#}");
+    let found = instance.try_psql(APP.2, "set role evenkeel; select usename from evenkeel.user_lookup('app')").unwrap();
+    assert_eq!(found, "app");
+}
+
+#[test]
 fn users_of_the_file_come_first_and_many_ask_at_once() {
     let mut plan = plan(&[shared()]);
     plan.auth.users = vec![(APP.0.to_owned(), "plain".to_owned())];

@@ -8,4 +8,5 @@ mod failover;
 mod kit;
 mod lookup;
 mod open;
+mod pretend;
 mod tls;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use kernel::event::Event;
 use kernel::store::{FileHealth, FileState};
 use kernel::tally::{Counts, Period, Subject};
-use kernel::trace::{Kept, RequestTrace, Step, TraceEnd, What};
+use kernel::trace::{Kept, RequestTrace, Step, TRANSACTION, TraceEnd, What};
 use tokio::io::AsyncWriteExt as _;
 
 use super::kit::{Admin, Answer, BEGIN_UNIX_S, ask, connect, get, in_time, read_to_end};
@@ -56,6 +56,25 @@ fn trace(id: &str, kept: Kept, status: u16) -> RequestTrace {
     }
 }
 
+/// A transaction of a pool.
+fn transaction(id: &str, kept: Kept) -> RequestTrace {
+    let began = What::Began {
+        pool: "main".into(),
+        database: HOSTILE.into(),
+        user: HOSTILE.into(),
+        application: HOSTILE.into(),
+    };
+    let statement = What::Statement { text: HOSTILE.into(), took_us: 5, rows: 1, error: Some("40001".into()) };
+    RequestTrace {
+        method: TRANSACTION.into(),
+        route: String::new(),
+        service: String::new(),
+        steps: vec![Step { at_us: 0, what: began }, Step { at_us: 900, what: statement }],
+        end: TraceEnd { took_us: 1_000, detail: HOSTILE.into(), ..TraceEnd::default() },
+        ..trace(id, kept, 0)
+    }
+}
+
 /// A node to which something happened.
 async fn troubled() -> Admin {
     let admin = Admin::start(false).await;
@@ -83,6 +102,7 @@ async fn troubled() -> Admin {
         trace("0190abc", Kept::Failed, 502),
         trace(HOSTILE, Kept::Retried, 200),
         trace("plain", Kept::Sample, 200),
+        transaction("tx-00000000000000aa", Kept::Failed),
     ];
     *past.files.lock().unwrap() = vec![FileHealth {
         file: "journal",
@@ -177,6 +197,7 @@ async fn hostile_names_stay_text_on_every_page() {
         "/why".to_owned(),
         format!("/why?service={hostile_id}"),
         "/why/0190abc".to_owned(),
+        "/why/tx-00000000000000aa".to_owned(),
         format!("/why/{hostile_id}"),
         format!("/why/no{hostile_id}"),
         format!("/services/{hostile_id}"),
@@ -189,6 +210,18 @@ async fn hostile_names_stay_text_on_every_page() {
         let text = get(admin.addr, &path).await;
         assert!(text.body.chars().all(|c| c == '\n' || !c.is_control()), "{path}: {}", text.body);
     }
+}
+
+#[tokio::test]
+async fn a_transaction_is_told_by_its_pool_and_not_by_a_route() {
+    let admin = troubled().await;
+    let html = page(admin.addr, "/why/tx-00000000000000aa").await.body;
+    for said in ["The transaction failed after", "<dt>Pool</dt><dd>main</dd>", "failed with 40001 after"] {
+        assert!(html.contains(said), "no {said} in {html}");
+    }
+    assert!(!html.contains("none matched") && !html.contains("<dt>For</dt>"), "{html}");
+    let list = page(admin.addr, "/why").await.body;
+    assert!(list.contains("TRANSACTION ") && list.contains("an error"), "{list}");
 }
 
 #[tokio::test]

@@ -1,8 +1,9 @@
 //! What an administrator's orders become: [`Order`]s to pools. A name is a pool's, or that of a database if it is the only
 //! one of its pool that anybody has asked for.
 
+use super::AdminNode;
+use super::answer::Done;
 use super::command::{Command, Refusal};
-use super::{AdminNode, Done};
 use crate::orders::{Order, OrderError};
 use crate::view::PoolView;
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::*;
 use crate::plan::{AuthMethods, AuthPlan, Listen, Mode, ServerTlsMode, ServerTlsPlan, SessionState};
 use crate::view::{GroupView, ServerView, Totals};
-use crate::wire::{self, frontend as put};
+use crate::wire::{self, frontend as put, tag};
 
 /// A node that writes down what it is ordered.
 #[derive(Debug, Default)]

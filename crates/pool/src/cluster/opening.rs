@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use kernel::Moment;
 
-use super::{APPLICATION, Door, Reach, Shared};
+use super::reach::{Door, Reach};
+use super::{APPLICATION, Shared};
 use crate::aside::Aside;
 use crate::auth::Secret;
 use crate::connect::{self, Account, Live, OpenError, Opened};

@@ -18,7 +18,8 @@ use std::time::Duration;
 use kernel::Entropy;
 use policy::primary::{Facts, Failure, Role};
 
-use super::{APPLICATION, Door, Reach, Shared};
+use super::reach::{Door, Reach};
+use super::{APPLICATION, Shared};
 use crate::aside::{Aside, AsideError, Rows};
 use crate::auth::Secret;
 use crate::connect::{Account, OpenError};
@@ -33,6 +34,9 @@ const LOGIN_MAX: Duration = Duration::from_secs(2);
 const PAUSE_MIN: Duration = Duration::from_millis(20);
 /// While there is no primary, the pause is between half of this and all of it.
 const PAUSE_URGENT: Duration = Duration::from_millis(100);
+/// A server that does not answer, while another is primary, is asked ever less, up to this: each attempt may be a line in
+/// its log.
+const PAUSE_AWAY: Duration = Duration::from_secs(1);
 /// So often in a row the pause is that short: about 10 s. A server that recovers for longer is asked in peace.
 const URGENT_MAX: u32 = 130;
 /// A server that does not let the pooler in is asked so often: each attempt is a line in its log.
@@ -87,6 +91,8 @@ pub(super) struct Probe {
     entropy: Entropy,
     /// Pauses in a row that were short.
     hurried: u32,
+    /// Attempts in a row that led to no answer.
+    missed: u32,
     /// Of the session that is open.
     identity: Option<Identity>,
     /// Whether the system's identity must not be read here.
@@ -97,8 +103,8 @@ pub(super) struct Probe {
 struct End {
     failure: Failure,
     error: String,
-    /// Whether it had answered: then the next one is tried at once.
-    has_answered: bool,
+    /// How often it had answered.
+    answers: u32,
     is_final: bool,
 }
 
@@ -110,16 +116,18 @@ impl Probe {
         generation: u64,
         entropy: Entropy,
     ) -> Probe {
-        Probe { shared, reach, server, generation, entropy, hurried: 0, identity: None, is_modest: false }
+        Probe { shared, reach, server, generation, entropy, hurried: 0, missed: 0, identity: None, is_modest: false }
     }
 
     /// Until it is aborted.
     pub(super) async fn run(mut self) {
         loop {
             let end = self.session().await;
-            let at_once = end.has_answered;
+            self.missed = if end.answers > 0 { 0 } else { self.missed.saturating_add(1) };
             self.shared.failed(self.generation, self.server, end.failure, end.error);
-            if at_once {
+            if end.answers > 1 {
+                // At once: until then the primary is suspect.
+            } else if end.answers == 1 {
                 tokio::time::sleep(PAUSE_MIN).await;
             } else if end.is_final {
                 tokio::time::sleep(PAUSE_DENIED).await;
@@ -134,18 +142,20 @@ impl Probe {
     /// One session, from its login to its end.
     async fn session(&mut self) -> End {
         self.shared.asked(self.generation, self.server);
+        let was_modest = self.is_modest;
         let mut aside = match self.open().await {
             Ok(aside) => aside,
             Err(error) => return End::of_open(&error),
         };
-        let mut has_answered = false;
+        let mut answers = 0_u32;
         let error = loop {
-            match tokio::time::timeout(ANSWER_MAX, self.ask(&mut aside, has_answered)).await {
+            match tokio::time::timeout(ANSWER_MAX, self.ask(&mut aside, answers > 0)).await {
                 Ok(Ok(answer)) => self.shared.answered(self.generation, self.server, answer),
                 Ok(Err(error)) => break Some(error),
                 Err(_late) => break None,
             }
-            has_answered = true;
+            answers = answers.saturating_add(1);
+            self.missed = 0;
             let pause = self.pause();
             let listened = tokio::select! {
                 error = aside.idle() => Some(error),
@@ -158,15 +168,16 @@ impl Probe {
         };
         match error {
             Some(error @ AsideError::Refused { .. }) => {
-                let end = End::denied(error.to_string(), has_answered);
+                // What must not be read is not asked for again; other refusals stay.
+                let end = End::denied(error.to_string(), answers, was_modest == self.is_modest);
                 aside.close().await;
                 end
             }
-            Some(error) => End { failure: Failure::Broken, error: error.to_string(), has_answered, is_final: false },
+            Some(error) => End { failure: Failure::Broken, error: error.to_string(), answers, is_final: false },
             None => End {
                 failure: Failure::Unclear,
                 error: format!("no answer within {ANSWER_MAX:?}"),
-                has_answered,
+                answers,
                 is_final: false,
             },
         }
@@ -207,7 +218,9 @@ impl Probe {
         if is_urgent && self.hurried <= URGENT_MAX {
             return interval.min(PAUSE_URGENT.mul_f64(0.5 + self.entropy.unit() / 2.0));
         }
-        interval.mul_f64(0.9 + self.entropy.unit() / 5.0)
+        let longest = PAUSE_AWAY.max(interval);
+        let pause = interval.saturating_mul(1 << self.missed.saturating_sub(1).min(4)).min(longest);
+        pause.mul_f64(0.9 + self.entropy.unit() / 5.0)
     }
 
     async fn woken_within(&self, pause: Duration) {
@@ -224,11 +237,11 @@ impl End {
             () if is_denial => Failure::Denied,
             () => Failure::Unclear,
         };
-        End { failure, error: error.to_string(), has_answered: false, is_final: !error.is_transient() }
+        End { failure, error: error.to_string(), answers: 0, is_final: !error.is_transient() }
     }
 
-    fn denied(error: String, has_answered: bool) -> End {
-        End { failure: Failure::Denied, error, has_answered, is_final: false }
+    fn denied(error: String, answers: u32, is_final: bool) -> End {
+        End { failure: Failure::Denied, error, answers, is_final }
     }
 }
 

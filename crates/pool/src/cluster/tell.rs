@@ -3,7 +3,8 @@
 use kernel::event::Event;
 use policy::primary::{Change, Trouble, Why};
 
-use super::{Reach, Shared, State};
+use super::reach::Reach;
+use super::{Shared, State};
 
 /// What an operator ordered.
 pub(super) enum Order<'a> {

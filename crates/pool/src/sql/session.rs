@@ -3,18 +3,11 @@
 //! [`Watch`] looks at the first word of a statement, and from there on at the words that matter to it; in most statements
 //! these are few, and a table of lengths and first letters passes over the others. A semicolon ends a statement unless it
 //! stands in parentheses (`CREATE RULE`) or between `BEGIN ATOMIC` and its `END`.
-//!
-//! [`settings`] says which settings are changed, for a text of which [`Watch`] has said that some are.
 
-use super::lexer::{Class, Lexer, Token, key};
-use super::{Kind, Settings, Touches};
-
-/// Most names that [`settings`] tells; a text with more is said to change others.
-const NAMES_MAX: usize = 64;
-/// Longest name that is told.
-const NAME_MAX: usize = 255;
-/// Tokens of `SET` that are looked at: a name of four parts behind `SESSION`.
-const HEAD: usize = 10;
+use super::bytes::key;
+use super::call::Call;
+use super::lexer::{Class, Token};
+use super::{Kind, Touches};
 
 /// How the words behind the first are to be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -159,8 +152,12 @@ impl Watch {
         if self.kind == Kind::Empty {
             self.kind = Kind::Other;
         }
-        if self.blocks > 0 || self.call.is_some() {
+        // Neither has ended, which the server does not take.
+        if self.blocks > 0 {
             self.pending |= Touches::OPAQUE;
+        }
+        if self.call.is_some() {
+            self.pending |= Touches::SET_CONFIG;
         }
         self.touches |= self.pending;
         *self = Self { touches: self.touches, statements: self.statements, kind: self.kind, ..Self::new() };
@@ -356,7 +353,7 @@ impl Watch {
 }
 
 /// Whether `SET` of this is for the transaction only, whatever stands before it.
-fn is_of_transaction(word: &[u8]) -> bool {
+pub(super) fn is_of_transaction(word: &[u8]) -> bool {
     ["constraints", "transaction", "transaction_isolation", "transaction_read_only", "transaction_deferrable"]
         .iter()
         .any(|name| word.eq_ignore_ascii_case(name.as_bytes()))
@@ -423,211 +420,5 @@ fn rare_lead(word: &[u8]) -> (Kind, Lead, Touches) {
         b"load" => (Kind::Other, Lead::Other, Touches::LOAD),
         b"do" | b"call" => (Kind::Call, Lead::Other, Touches::OPAQUE),
         _ => (Kind::Other, Lead::Other, Touches::NONE),
-    }
-}
-
-/// What has been seen of a call of `set_config` behind its name.
-#[derive(Debug)]
-struct Call {
-    depth: u32,
-    /// Which argument, from 0.
-    argument: u32,
-    /// Tokens of the argument.
-    tokens: u32,
-    name: Option<(usize, usize)>,
-    is_true: bool,
-}
-
-/// A call of `set_config`.
-#[derive(Debug, Clone, Copy)]
-struct Called {
-    is_local: bool,
-    /// Where the literal is that is its first argument.
-    name: Option<(usize, usize)>,
-}
-
-impl Call {
-    const fn new() -> Self {
-        Self { depth: 0, argument: 0, tokens: 0, name: None, is_true: false }
-    }
-
-    /// Takes a token behind the name; something if that was all of the call, within it what was called.
-    fn token(&mut self, text: &[u8], token: &Token) -> Option<Option<Called>> {
-        if self.depth == 0 {
-            if !token.is_punct(b'(') {
-                return Some(None);
-            }
-            self.depth = 1;
-            return None;
-        }
-        if token.class == Class::End {
-            return Some(Some(Called { is_local: false, name: None }));
-        }
-        if token.class == Class::Punct {
-            match token.key as u8 {
-                b'(' | b'[' => self.depth += 1,
-                b')' | b']' => {
-                    self.depth -= 1;
-                    if self.depth == 0 {
-                        let is_local = self.argument == 2 && self.tokens == 1 && self.is_true;
-                        return Some(Some(Called { is_local, name: self.name }));
-                    }
-                }
-                b',' if self.depth == 1 => {
-                    self.argument += 1;
-                    self.tokens = 0;
-                    return None;
-                }
-                _ => {}
-            }
-        }
-        self.tokens += 1;
-        if self.argument == 0 {
-            let is_all = self.tokens == 1 && token.class == Class::Text;
-            self.name = is_all.then_some((token.start, token.end));
-        }
-        self.is_true = token.is(text, "true");
-        None
-    }
-}
-
-/// Which settings a text may change for the rest of the session.
-pub(super) fn settings(text: &[u8]) -> Settings {
-    let mut found = Settings::default();
-    let mut lexer = Lexer::new(text);
-    let mut head: Vec<Token> = Vec::with_capacity(HEAD);
-    let (mut depth, mut has_update) = (0_u32, false);
-    let mut call: Option<Call> = None;
-    loop {
-        let token = lexer.next();
-        if let Some(ended) = call.as_mut().and_then(|call| call.token(text, &token)) {
-            call = None;
-            if let Some(called) = ended.filter(|called| !called.is_local) {
-                found.add(called.name.and_then(|(start, end)| literal(&text[start..end])));
-            }
-        }
-        match token.class {
-            Class::Punct if token.key == u64::from(b'(') => depth += 1,
-            Class::Punct if token.key == u64::from(b')') => depth = depth.saturating_sub(1),
-            Class::Word | Class::Quoted => {
-                let name = identifier(token.of(text)).unwrap_or_default();
-                has_update |= name == "update";
-                found.unknown |= has_update && name == "pg_settings";
-                if name == "set_config" {
-                    found.unknown |= call.is_some();
-                    call.get_or_insert(Call::new());
-                }
-            }
-            _ => {}
-        }
-        if token.class == Class::End || (token.is_punct(b';') && depth == 0) {
-            statement(text, &head, &mut found);
-            head.clear();
-            has_update = false;
-        } else if head.len() < HEAD {
-            head.push(token);
-        }
-        if token.class == Class::End {
-            found.unknown |= lexer.is_doubtful();
-            return found;
-        }
-    }
-}
-
-/// Adds what a statement changes, of which these are the first tokens.
-fn statement(text: &[u8], head: &[Token], found: &mut Settings) {
-    let is = |at: usize, word: &str| head.get(at).is_some_and(|token| token.is(text, word));
-    let is_point = |at: usize| head.get(at).is_some_and(|token| token.is_punct(b'.'));
-    let (is_set, is_reset) = (is(0, "set"), is(0, "reset"));
-    if is(0, "discard") && is(1, "all") {
-        found.all = true;
-        ["role", "session_authorization"].into_iter().for_each(|name| found.add(Some(name.to_owned())));
-    }
-    if !is_set && !is_reset {
-        return;
-    }
-    if is_reset && is(1, "all") && !is_point(2) {
-        found.all = true;
-        return;
-    }
-    if is_set && is(1, "local") && !is_point(2) {
-        return;
-    }
-    let has_session = is_set && is(1, "session") && !is_point(2);
-    // `SESSION` may be the first word of a name of two words.
-    let at = if has_session && !is(2, "authorization") && !is(2, "characteristics") { 2 } else { 1 };
-    let names: &[&str] = if is_point(at + 1) {
-        &[]
-    } else if is(at, "time") && is(at + 1, "zone") {
-        &["timezone"]
-    } else if is(at, "names") {
-        &["client_encoding"]
-    } else if is(at, "schema") {
-        &["search_path"]
-    } else if is(at, "xml") {
-        &["xmloption"]
-    } else if is(at, "session") && is(at + 1, "authorization") {
-        &["session_authorization"]
-    } else if is(at, "session") && is(at + 1, "characteristics") {
-        &["default_transaction_isolation", "default_transaction_read_only", "default_transaction_deferrable"]
-    } else if head.get(at).is_some_and(|token| is_of_transaction(token.of(text))) {
-        return;
-    } else {
-        &[]
-    };
-    if names.is_empty() {
-        found.add(dotted(text, &head[at.min(head.len())..], head.len() == HEAD));
-    }
-    names.iter().for_each(|name| found.add(Some((*name).to_owned())));
-}
-
-/// A name of one or more parts at the start of `tokens`, in lower case; `is_cut`: there may be more of them.
-fn dotted(text: &[u8], tokens: &[Token], is_cut: bool) -> Option<String> {
-    let mut name = String::new();
-    let mut at = 0;
-    loop {
-        let part = tokens.get(at).filter(|token| matches!(token.class, Class::Word | Class::Quoted))?;
-        name.push_str(&identifier(part.of(text))?);
-        match tokens.get(at + 1) {
-            Some(token) if token.is_punct(b'.') => name.push('.'),
-            None if is_cut => return None,
-            _ => return Some(name.to_lowercase()),
-        }
-        at += 2;
-    }
-}
-
-/// An identifier as PostgreSQL folds it; none if it has escapes or is not UTF-8.
-pub(super) fn identifier(token: &[u8]) -> Option<String> {
-    match token {
-        [b'"', inner @ .., b'"'] => Some(std::str::from_utf8(inner).ok()?.replace("\"\"", "\"")),
-        [b'"', ..] | [b'u' | b'U', b'&', ..] => None,
-        word => Some(std::str::from_utf8(word).ok()?.to_ascii_lowercase()),
-    }
-}
-
-/// The value of a string literal; none if it has escapes, goes on after a line break or is not UTF-8.
-fn literal(token: &[u8]) -> Option<String> {
-    let text = std::str::from_utf8(token).ok()?;
-    if let Some(inner) = text.strip_prefix('\'').and_then(|rest| rest.strip_suffix('\'')) {
-        let value = inner.replace("''", "\u{0}");
-        return (!value.contains('\'')).then(|| value.replace('\u{0}', "'"));
-    }
-    let tag = text.strip_prefix('$')?.find('$')? + 2;
-    text.get(tag..text.len().checked_sub(tag)?).map(str::to_owned)
-}
-
-impl Settings {
-    /// Adds a name; none stands for one that cannot be told.
-    fn add(&mut self, name: Option<String>) {
-        match name.filter(|name| !name.is_empty() && name.len() <= NAME_MAX && self.names.len() < NAMES_MAX) {
-            None => self.unknown = true,
-            Some(name) => {
-                let name = name.to_lowercase();
-                if !self.names.contains(&name) {
-                    self.names.push(name);
-                }
-            }
-        }
     }
 }

@@ -3,7 +3,8 @@
 
 use kernel::Moment;
 
-use super::story::About;
+use super::story::{About, Statement};
+use super::told::state;
 
 /// Lines at once, after a quiet time.
 const BURST: u64 = 50;
@@ -25,11 +26,7 @@ pub(super) struct SlowLog {
 pub(super) struct Slow<'a> {
     pub(super) id: &'a str,
     pub(super) about: &'a About<'a>,
-    pub(super) text: &'a str,
-    pub(super) fingerprint: u64,
-    pub(super) took_us: u64,
-    pub(super) rows: u64,
-    pub(super) error: &'a str,
+    pub(super) statement: &'a Statement,
 }
 
 impl SlowLog {
@@ -48,7 +45,7 @@ impl SlowLog {
     /// Writes a line, or counts one that is left out.
     pub(super) fn tell(&mut self, now: Moment, slow: &Slow<'_>) {
         let Some(left_out) = self.admit(now) else { return };
-        let about = slow.about;
+        let (about, Statement { cells, took_us, rows, error }) = (slow.about, slow.statement);
         tracing::warn!(
             target: "pool.slow",
             id = slow.id,
@@ -57,12 +54,12 @@ impl SlowLog {
             user = about.user,
             application = about.application,
             client = ?about.client,
-            took_ms = slow.took_us as f64 / 1_000.0,
-            rows = slow.rows,
-            error = slow.error,
-            fingerprint = format_args!("{:016x}", slow.fingerprint),
+            took_ms = *took_us as f64 / 1_000.0,
+            rows,
+            error = error.map(state).unwrap_or_default(),
+            fingerprint = format_args!("{:016x}", cells.fingerprint()),
             left_out,
-            "slow statement: {}", slow.text
+            "slow statement: {}", cells.text()
         );
     }
 }

@@ -12,11 +12,12 @@ use std::fmt::{self, Write as _};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use kernel::trace::{Kept, RequestTrace, Step, TRANSACTION, TraceEnd, TraceLine, What};
+use kernel::trace::{Kept, RequestTrace, TraceLine};
 use kernel::{Clock, Moment};
 
 use super::slow::{Slow, SlowLog};
 use super::statements::StatementCells;
+use super::told::{NAME_MAX, Told, clip, micros, shown, what};
 
 /// Steps of one story: some statements, and all else that can happen to a transaction.
 const MARKS_MAX: usize = 24;
@@ -24,10 +25,6 @@ const MARKS_MAX: usize = 24;
 const TROUBLED_MAX: usize = 1_024;
 /// Transactions that had none.
 const TURNED_MAX: usize = 256;
-/// Bytes of a statement that a story keeps.
-const TEXT_MAX: usize = 256;
-/// Bytes of a name, and of what was wrong, that a story keeps.
-const NAME_MAX: usize = 256;
 /// Whoever waits so long for a connection is remembered.
 pub const WAITED: Duration = Duration::from_millis(250);
 
@@ -54,17 +51,21 @@ pub enum Mark {
     Pinned(&'static str),
     /// It waited for a connection, for so many microseconds, because of what is said.
     Waited(&'static str, u64),
-    /// A statement ended; see [`Transaction::statement`].
-    Statement {
-        /// Where it is counted.
-        cells: Arc<StatementCells>,
-        /// How long it took, in microseconds.
-        took_us: u64,
-        /// Its rows.
-        rows: u64,
-        /// What Postgres said, if it failed.
-        error: Option<SqlState>,
-    },
+    /// A statement ended.
+    Statement(Statement),
+}
+
+/// A statement that ended.
+#[derive(Debug, Clone)]
+pub struct Statement {
+    /// Where it is counted.
+    pub cells: Arc<StatementCells>,
+    /// How long it took, in microseconds.
+    pub took_us: u64,
+    /// Its rows.
+    pub rows: u64,
+    /// What Postgres said, if it failed.
+    pub error: Option<SqlState>,
 }
 
 /// The steps of the transaction that goes on at a connection.
@@ -122,24 +123,6 @@ struct Rings {
     turned: VecDeque<Told>,
 }
 
-/// A story that is kept.
-#[derive(Debug)]
-struct Told {
-    id: u64,
-    begun: Moment,
-    pool: Box<str>,
-    database: Box<str>,
-    user: Box<str>,
-    application: Box<str>,
-    client: Box<str>,
-    kept: u16,
-    steps: Box<[(Moment, What)]>,
-    is_clipped: bool,
-    is_whole: bool,
-    detail: Box<str>,
-    took_us: u64,
-}
-
 impl Transaction {
     /// Another begins.
     #[inline]
@@ -176,7 +159,7 @@ impl Transaction {
         self.is_clipped = true;
         // What is not a statement is rare, and says more than one that went well.
         let weight = |mark: &Mark| match mark {
-            Mark::Statement { took_us, error: None, .. } => *took_us,
+            Mark::Statement(Statement { took_us, error: None, .. }) => *took_us,
             _ => u64::MAX,
         };
         let least = self.marks.iter_mut().min_by_key(|(_, there)| weight(there));
@@ -187,37 +170,13 @@ impl Transaction {
 
     /// A statement ended. Whether it was slow is the caller's to say, by [`Stories::slow`].
     #[inline]
-    pub fn statement(
-        &mut self,
-        now: Moment,
-        cells: &Arc<StatementCells>,
-        took_us: u64,
-        rows: u64,
-        error: Option<SqlState>,
-    ) {
-        self.mark(now, Mark::Statement { cells: cells.clone(), took_us, rows, error });
+    pub fn statement(&mut self, now: Moment, statement: Statement) {
+        self.mark(now, Mark::Statement(statement));
     }
-}
-
-/// As it is in a log: `tx-` and 16 hexadecimal digits.
-fn shown(id: u64) -> String {
-    format!("tx-{id:016x}")
-}
-
-fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
-}
-
-fn clip(text: &str, most: usize) -> &str {
-    &text[..text.floor_char_boundary(most)]
 }
 
 fn name(text: &str) -> Box<str> {
     clip(text, NAME_MAX).into()
-}
-
-fn state(error: SqlState) -> String {
-    error.iter().map(|byte| if byte.is_ascii_alphanumeric() { char::from(*byte) } else { '?' }).collect()
 }
 
 impl Stories {
@@ -230,18 +189,13 @@ impl Stories {
         self.rings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The last statement of `transaction` was slow: there is a line about it in the log, and the transaction is kept.
-    pub fn slow(&self, transaction: &mut Transaction, now: Moment, about: &About<'_>) {
+    /// A statement of `transaction` was slow: there is a line about it in the log, and the transaction is kept.
+    #[cold]
+    pub fn slow(&self, transaction: &mut Transaction, now: Moment, about: &About<'_>, statement: &Statement) {
         transaction.kept |= Kept::Slow.bit();
-        let Some((_, Mark::Statement { cells, took_us, rows, error })) = transaction.marks.last() else { return };
         let mut rings = self.lock();
         let id = *transaction.id.get_or_insert_with(|| rings.id(self.seed));
-        let (text, fingerprint) = (cells.text(), cells.fingerprint());
-        let error = error.map(state).unwrap_or_default();
-        rings.slow.tell(
-            now,
-            &Slow { id: &shown(id), about, text, fingerprint, took_us: *took_us, rows: *rows, error: &error },
-        );
+        rings.slow.tell(now, &Slow { id: &shown(id), about, statement });
     }
 
     /// A transaction ended. If it is worth it, it is kept; `slow`: what takes longer is.
@@ -318,20 +272,6 @@ impl Rings {
     }
 }
 
-fn what(mark: Mark) -> What {
-    match mark {
-        Mark::Assigned { server, process } => What::Assigned { server: clip(&server, NAME_MAX).to_owned(), process },
-        Mark::Replayed(settings) => What::Replayed { settings },
-        Mark::Prepared(statements) => What::Prepared { statements },
-        Mark::Moved(reason) => What::Moved { reason },
-        Mark::Pinned(reason) => What::Pinned { reason },
-        Mark::Waited(reason, after_us) => What::Waited { reason, after_us },
-        Mark::Statement { cells, took_us, rows, error } => {
-            What::Statement { text: clip(cells.text(), TEXT_MAX).to_owned(), took_us, rows, error: error.map(state) }
-        }
-    }
-}
-
 /// What is known of the transaction `id`, from all workers.
 pub fn why<'a>(all: impl IntoIterator<Item = &'a Stories>, id: &str, clock: &Clock) -> Option<RequestTrace> {
     let number = id.strip_prefix("tx-").filter(|hex| hex.len() == 16)?;
@@ -360,72 +300,6 @@ pub fn lines<'a>(all: impl IntoIterator<Item = &'a Stories>, most: usize, clock:
     lines.sort_by_key(|line| std::cmp::Reverse(line.at_unix_us));
     lines.truncate(most);
     lines
-}
-
-impl Told {
-    fn at_unix_us(&self, clock: &Clock) -> u64 {
-        micros(clock.wall_at(self.begun).duration_since(std::time::UNIX_EPOCH).unwrap_or_default())
-    }
-
-    /// The text of its first statement.
-    fn target(&self) -> String {
-        let text = |(_, what): &(Moment, What)| match what {
-            What::Statement { text, .. } => Some(text.clone()),
-            _ => None,
-        };
-        self.steps.iter().find_map(text).unwrap_or_default()
-    }
-
-    fn read(&self, worker: usize, clock: &Clock) -> RequestTrace {
-        let began = What::Began {
-            pool: self.pool.to_string(),
-            database: self.database.to_string(),
-            user: self.user.to_string(),
-            application: self.application.to_string(),
-        };
-        let mut steps = vec![Step { at_us: 0, what: began }];
-        steps.extend(
-            self.steps.iter().map(|(at, what)| Step { at_us: micros(at.since(self.begun)), what: what.clone() }),
-        );
-        // A statement may stand in the place of an earlier one.
-        steps[1..].sort_by_key(|step| step.at_us);
-        RequestTrace {
-            id: shown(self.id),
-            at_unix_us: self.at_unix_us(clock),
-            method: TRANSACTION.to_owned(),
-            target: self.target(),
-            host: String::new(),
-            client: self.client.to_string(),
-            route: String::new(),
-            service: String::new(),
-            worker,
-            kept: Kept::from_bits(self.kept),
-            steps,
-            clipped: self.is_clipped,
-            end: TraceEnd {
-                whole: self.is_whole,
-                detail: self.detail.to_string(),
-                took_us: self.took_us,
-                ..TraceEnd::default()
-            },
-        }
-    }
-
-    fn line(&self, clock: &Clock) -> TraceLine {
-        TraceLine {
-            id: shown(self.id),
-            at_unix_us: self.at_unix_us(clock),
-            method: TRANSACTION.to_owned(),
-            target: self.target(),
-            service: String::new(),
-            route: String::new(),
-            status: 0,
-            error: None,
-            took_us: self.took_us,
-            tries: 1,
-            kept: Kept::from_bits(self.kept),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::time::SystemTime;
 
+use kernel::trace::What;
+
 use super::super::statements::StatementTable;
 use super::*;
 
@@ -16,6 +18,10 @@ fn cells(text: &str) -> Arc<StatementCells> {
     let mut table = StatementTable::new(10);
     let group = table.group("shop", "app");
     table.entry(group, 7, text.as_bytes())
+}
+
+fn statement(cells: &Arc<StatementCells>, took_us: u64, rows: u64, error: Option<SqlState>) -> Statement {
+    Statement { cells: cells.clone(), took_us, rows, error }
 }
 
 fn with_about<T>(then: impl FnOnce(&About<'_>) -> T) -> T {
@@ -39,7 +45,7 @@ fn what_is_plain_is_forgotten() {
     let cells = cells("select 1");
     for n in 0..100 {
         tx.begin(at(n));
-        tx.statement(at(n), &cells, 90, 1, None);
+        tx.statement(at(n), statement(&cells, 90, 1, None));
         end(&stories, &mut tx, n + 1, Ending::Well);
     }
     assert!(lines([&stories], 10, &clock).is_empty());
@@ -54,8 +60,8 @@ fn a_transaction_is_told_step_by_step() {
     tx.waited(at(1_000), at(1_300), "all connections were in use");
     tx.mark(at(1_301), Mark::Assigned { server: "db1:5432".into(), process: 77 });
     tx.mark(at(1_302), Mark::Replayed(2));
-    tx.statement(at(1_310), &cells("update t set a = $1"), 8_000, 1, None);
-    tx.statement(at(1_320), &cells("insert into t"), 9_000, 0, Some(*b"23505"));
+    tx.statement(at(1_310), statement(&cells("update t set a = $1"), 8_000, 1, None));
+    tx.statement(at(1_320), statement(&cells("insert into t"), 9_000, 0, Some(*b"23505")));
     end(&stories, &mut tx, 1_330, Ending::Error);
     let trace = newest(&stories);
     assert!(trace.is_transaction() && trace.id.starts_with("tx-") && trace.id.len() == 19);
@@ -82,8 +88,9 @@ fn what_is_slow_moved_or_cut_is_kept_and_the_log_has_its_id() {
     end(&stories, &mut tx, 1_002, Ending::Well);
     assert_eq!(newest(&stories).kept, [Kept::Moved]);
     tx.begin(at(2_000));
-    tx.statement(at(2_001), &cells("select pg_sleep(?)"), 700_000, 1, None);
-    with_about(|about| stories.slow(&mut tx, at(2_001), about));
+    let slow = statement(&cells("select pg_sleep(?)"), 700_000, 1, None);
+    tx.statement(at(2_001), slow.clone());
+    with_about(|about| stories.slow(&mut tx, at(2_001), about, &slow));
     let id = tx.id.unwrap();
     end(&stories, &mut tx, 2_010, Ending::Cut("the client went away"));
     let trace = newest(&stories);
@@ -99,7 +106,7 @@ fn a_long_transaction_keeps_its_slowest_statements_and_its_errors() {
     tx.begin(at(0));
     tx.mark(at(0), Mark::Pinned("LISTEN"));
     for n in 1..=1_000u64 {
-        tx.statement(at(n), &cells(&format!("s{n}")), n % 100, 0, (n == 500).then_some(*b"40001"));
+        tx.statement(at(n), statement(&cells(&format!("s{n}")), n % 100, 0, (n == 500).then_some(*b"40001")));
     }
     end(&stories, &mut tx, 1_001, Ending::Well);
     let trace = newest(&stories);

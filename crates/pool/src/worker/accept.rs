@@ -149,7 +149,10 @@ impl Worker {
 
     /// No more clients: those that are there leave when they have nothing under way, or, if there is patience, as they like.
     pub(super) fn drain(&mut self, is_patient: bool) {
-        self.accept_all();
+        if !is_patient {
+            // Who waits to be accepted has no other process to turn to.
+            self.accept_all();
+        }
         self.stop_listening();
         self.is_draining = !is_patient;
         if is_patient {
@@ -165,6 +168,7 @@ impl Worker {
 
     /// Leaves the listening sockets to another process, or closes them.
     pub(super) fn stop_listening(&mut self) {
+        self.closed.clear();
         for mut listener in self.listeners.drain(..) {
             let registry = self.poll.registry();
             // It is closed in any case.

@@ -1,6 +1,7 @@
 //! The extended protocol, as drivers use it, and hostile messages.
 
 use super::*;
+use crate::admin::session::PREPARED_MAX;
 
 /// Bind of the unnamed statement to the unnamed portal, with formats for the results.
 fn put_bind(out: &mut Vec<u8>, formats: &[u16]) {
