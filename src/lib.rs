@@ -11,7 +11,7 @@ mod limits;
 mod listening;
 mod operate;
 pub mod overrides;
-mod pool_sockets;
 mod pages;
+mod pool_sockets;
 pub mod service_manager;
 mod views;
