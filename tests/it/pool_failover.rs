@@ -8,7 +8,7 @@ use kernel::Moment;
 use testkit::eventually;
 use testkit::postgres::Instance;
 
-use crate::pooling::{self, Front, Traffic, front, idle_clients, prepare, runtime, still_there};
+use crate::pooling::{Front, Traffic, front, idle_clients, ids, prepare, runtime, still_there};
 use crate::support::SOON;
 
 const CLIENTS: usize = 40;
@@ -30,13 +30,6 @@ fn pair() -> Pair {
     let standby = primary.standby().unwrap();
     let front = front(&[&standby, &primary], SIZE, "");
     Pair { primary, standby, front }
-}
-
-/// The ids in the table of the traffic.
-#[track_caller]
-fn ids(server: &Instance) -> BTreeSet<i64> {
-    let listed = server.try_psql(pooling::APP, "select id from told").unwrap();
-    listed.lines().map(|line| line.parse().unwrap()).collect()
 }
 
 /// Fails unless all that began after the promotion and was acknowledged is on the new primary and nowhere else.

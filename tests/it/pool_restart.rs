@@ -73,8 +73,5 @@ fn restarted(restart: impl FnOnce(&mut Instance)) {
     // The first that was committed after the server was back, as far as that can be seen from here.
     let again = traffic.done().into_iter().map(|done| done.ended).filter(|ended| *ended > accepts).min().unwrap();
     assert!(again.since(accepts) < AGAIN, "{:?} without a success (the first: {first:?})", again.since(accepts));
-    // What clients were told was committed is there, and only once.
-    let kept: i64 = server.try_psql(pooling::APP, "select count(*) from told").unwrap().parse().unwrap();
-    let told = traffic.done().len() as i64;
-    assert!((told..=told + SIZE as i64).contains(&kept), "{told} were acknowledged, {kept} are there");
+    traffic.assert_durable(&server, SIZE);
 }

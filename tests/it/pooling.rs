@@ -4,6 +4,7 @@
 //! A transaction is `BEGIN; SELECT; INSERT; COMMIT`, by a driver that nobody here wrote. It has not started as long as
 //! `BEGIN` is unanswered: if that fails, the pooler has broken its promise. What fails later was in flight.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -189,6 +190,16 @@ impl Traffic {
         }
     }
 
+    /// Fails unless this server has all that clients were told was committed, and at most what was in flight besides.
+    #[track_caller]
+    pub(crate) fn assert_durable(&self, server: &Instance, in_flight: usize) {
+        let there = ids(server);
+        let missing: Vec<Done> = self.done().into_iter().filter(|done| !there.contains(&done.id)).collect();
+        assert!(missing.is_empty(), "acknowledged and not there: {missing:?}, of {}; {:?}", there.len(), self.lost());
+        let more = there.len() - self.done().len();
+        assert!(more <= in_flight, "{more} are there that nobody was told of");
+    }
+
     /// Fails unless every promise was kept: whatever had not started went on, nobody idle was disconnected, and what was in
     /// flight was told why by a code.
     #[track_caller]
@@ -200,6 +211,13 @@ impl Traffic {
         assert!(lost.without_state.is_empty(), "failures without an SQLSTATE: {lost:?}");
         assert!(lost.in_flight.len() <= pool_size, "more failed than can have been in flight: {lost:?}");
     }
+}
+
+/// The ids in the table of the traffic.
+#[track_caller]
+pub(crate) fn ids(server: &Instance) -> BTreeSet<i64> {
+    let listed = server.try_psql(APP, "select id from told").unwrap();
+    listed.lines().map(|line| line.parse().unwrap()).collect()
 }
 
 struct Worker {
@@ -268,7 +286,8 @@ impl Worker {
 
     async fn rest(&self, client: &Client, id: i64) -> Result<(), tokio_postgres::Error> {
         client.query_one("select count(*) from told where id = $1", &[&id]).await?;
-        client.execute("insert into told values ($1, $2)", &[&id, &self.number]).await?;
+        let inserted = client.execute("insert into told values ($1, $2)", &[&id, &self.number]).await?;
+        assert_eq!(inserted, 1);
         client.batch_execute("commit").await
     }
 }
