@@ -91,6 +91,8 @@ pub(crate) struct Lost {
     pub(crate) in_flight: Vec<String>,
     /// Something later failed, and no SQLSTATE said why.
     pub(crate) without_state: Vec<String>,
+    /// A client that kept its connection could not roll back what had failed.
+    pub(crate) not_rolled_back: Vec<String>,
     /// A client was disconnected while it thought.
     pub(crate) idle: u64,
     /// A client could not connect.
@@ -176,6 +178,7 @@ impl Traffic {
             all.in_flight.extend(one.in_flight);
             all.without_state.extend(one.without_state);
             all.connects.extend(one.connects);
+            all.not_rolled_back.extend(one.not_rolled_back);
             all.idle += one.idle;
         }
         all
@@ -206,6 +209,7 @@ impl Traffic {
     pub(crate) fn assert_kept(&self, pool_size: usize) {
         let lost = self.lost();
         assert!(lost.not_started.is_empty(), "transactions that had not started failed: {lost:?}");
+        assert!(lost.not_rolled_back.is_empty(), "failed transactions could not be rolled back: {lost:?}");
         assert!(lost.connects.is_empty(), "clients could not connect: {lost:?}");
         assert_eq!(lost.idle, 0, "clients were disconnected while they were idle: {lost:?}");
         assert!(lost.without_state.is_empty(), "failures without an SQLSTATE: {lost:?}");
@@ -260,34 +264,50 @@ impl Worker {
         let began = self.clock.now();
         if let Err(error) = client.batch_execute("begin").await {
             self.book.lost.lock().unwrap().not_started.push(said(&error));
+            self.roll_back(client, &error).await;
             return false;
         }
-        match self.rest(client, id).await {
+        let mut step = "begin";
+        match self.rest(client, id, &mut step).await {
             Ok(()) => {
                 let done = Done { id, began, ended: self.clock.now() };
                 self.book.done.lock().unwrap().push(done);
                 true
             }
             Err(error) => {
-                self.failed_in_flight(&error);
-                // A client that keeps its connection ends the transaction, as libraries do.
-                client.batch_execute("rollback").await.is_ok_and(|()| false)
+                self.failed_in_flight(step, &error);
+                self.roll_back(client, &error).await;
+                false
             }
         }
     }
 
-    fn failed_in_flight(&self, error: &tokio_postgres::Error) {
+    /// A client that keeps its connection ends what has failed, as libraries do.
+    async fn roll_back(&self, client: &Client, error: &tokio_postgres::Error) {
+        if let Err(second) = client.batch_execute("rollback").await
+            && !second.is_closed()
+        {
+            let told = format!("{}, after {}", said(&second), said(error));
+            self.book.lost.lock().unwrap().not_rolled_back.push(told);
+        }
+    }
+
+    fn failed_in_flight(&self, step: &str, error: &tokio_postgres::Error) {
         let mut lost = self.book.lost.lock().unwrap();
         if error.code().is_none() {
             lost.without_state.push(said(error));
         }
-        lost.in_flight.push(said(error));
+        lost.in_flight.push(format!("{step}: {}", said(error)));
     }
 
-    async fn rest(&self, client: &Client, id: i64) -> Result<(), tokio_postgres::Error> {
+    /// What follows BEGIN; `step` is what was asked last.
+    async fn rest(&self, client: &Client, id: i64, step: &mut &str) -> Result<(), tokio_postgres::Error> {
+        *step = "select";
         client.query_one("select count(*) from told where id = $1", &[&id]).await?;
+        *step = "insert";
         let inserted = client.execute("insert into told values ($1, $2)", &[&id, &self.number]).await?;
         assert_eq!(inserted, 1);
+        *step = "commit";
         client.batch_execute("commit").await
     }
 }
