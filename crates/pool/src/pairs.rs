@@ -39,10 +39,6 @@ impl Pairs {
         self.0.iter().map(|(name, value)| (&**name, &**value))
     }
 
-    /// How many there are.
-    pub(crate) fn len(&self) -> usize {
-        self.0.len()
-    }
 }
 
 impl Interner {
@@ -82,7 +78,7 @@ mod tests {
         b.set("c", "4");
         b.remove("c");
         assert_eq!(a.iter().collect::<Vec<_>>(), [("a", "1"), ("b", "3")]);
-        assert_eq!((a.get("b"), a.get("x"), a.len()), (Some("3"), None, 2));
+        assert_eq!((a.get("b"), a.get("x")), (Some("3"), None));
         assert!(Arc::ptr_eq(&interner.intern(a), &interner.intern(b)));
     }
 }

@@ -244,7 +244,9 @@ impl Worker {
     }
 
     fn client_event(&mut self, at: usize, event: &mio::event::Event) {
-        if event.is_writable() && !self.flush_client(at) {
+        let client = &self.clients[at];
+        let has_more = !client.out.is_empty() || client.transport.wants_write();
+        if event.is_writable() && has_more && !self.flush_client(at) {
             return;
         }
         if event.is_readable() || event.is_read_closed() || event.is_error() {
@@ -259,7 +261,9 @@ impl Worker {
     }
 
     fn server_event(&mut self, at: usize, event: &mio::event::Event) {
-        if event.is_writable() && !self.flush_server(at) {
+        let server = &self.servers[at];
+        let has_more = !server.out.is_empty() || server.transport.wants_write();
+        if event.is_writable() && has_more && !self.flush_server(at) {
             return;
         }
         if event.is_readable() || event.is_read_closed() || event.is_error() {

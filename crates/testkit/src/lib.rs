@@ -1,6 +1,6 @@
 //! Dev only: what the tests of every crate share. Raw sockets with deadlines ([`raw`]), peers that follow a script or
-//! serve ([`upstream`]), a DNS server ([`dns`]), Postgres ([`postgres`]), load ([`load`]), the real binary ([`binary`]),
-//! polling ([`poll`]) and seeds ([`seed`]).
+//! serve ([`upstream`]), Postgres and both ends of its protocol ([`postgres`]), a DNS server ([`dns`]), load ([`load`]), the
+//! real binary ([`binary`]), polling ([`poll`]) and seeds ([`seed`]).
 //! Everything blocks, so that a test reads from top to bottom; every port is 0; every wait has a deadline.
 //!
 //! It speaks HTTP/1.1 by a parser of its own ([`wire`], RFC 9112) that is stricter than the product may be, and shares
@@ -20,6 +20,7 @@ pub use binary::{Binary, Signal};
 pub use dns::DnsServer;
 pub use load::{Load, LoadOptions, LoadReport, LoadRequest, Resend};
 pub use poll::{Deadline, Gate, eventually, pace, poll_until};
+pub use postgres::{PgClient, PgMessage, PgScript, PgServer};
 pub use raw::{Ending, RawClient, RawOptions, RawResponse};
 pub use seed::seeded;
 pub use upstream::{ReceivedRequest, Reply, Script, ScriptedUpstream, ServingOptions, ServingUpstream, Upstream};

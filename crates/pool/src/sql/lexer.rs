@@ -19,7 +19,7 @@ pub(super) enum Class {
     Word,
     /// An identifier in quotes.
     Quoted,
-    /// A string of any kind.
+    /// A string of any kind; also the operator `?`, which is how a shape writes values, so that it can be read again.
     Text,
     /// A number.
     Number,
@@ -41,7 +41,7 @@ pub(super) enum Class {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Token {
     pub class: Class,
-    /// For a word or an operator, its first eight bytes in lower case, as [`key`](super::bytes::key) has them; for punctuation the byte; else 0.
+    /// For a word or an operator its first eight bytes in lower case, as [`key`](super::bytes::key) has them; for punctuation the byte; else 0.
     pub key: u64,
     pub start: usize,
     pub end: usize,
@@ -328,7 +328,9 @@ impl<'a> Lexer<'a> {
         {
             self.at -= 1;
         }
-        self.token(Class::Operator, load(self.text, start, self.at), start)
+        let is_value = self.at == start + 1 && self.text[start] == b'?';
+        let class = if is_value { Class::Text } else { Class::Operator };
+        self.token(class, load(self.text, start, self.at), start)
     }
 
     fn colon(&mut self) -> Token {

@@ -104,10 +104,6 @@ impl<S: Sink> Fold<S> {
     /// Takes the next token; [`Class::End`] is the last.
     #[inline]
     pub(super) fn token(&mut self, text: &[u8], token: &Token) {
-        if token.class == Class::Operator && token.key == u64::from(b'?') {
-            // It is written as a value is, and so it is read as one: a shape is the shape of itself.
-            return self.token(text, &Token { class: Class::Text, ..*token });
-        }
         if token.is_punct(b';') {
             self.put_sign();
             self.has_semicolon = !self.is_empty;

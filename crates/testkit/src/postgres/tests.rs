@@ -1,84 +1,66 @@
-//! The instances themselves, without a driver: what `psql` and the processes say.
+//! The two ends against each other, and a server that is not content.
 
-use std::fs;
 use std::time::Duration;
 
 use super::*;
-use crate::poll::eventually;
+use crate::poll::Gate;
 
-const LIMIT: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(5);
 
-/// What `psql` as an ordinary user over TCP comes to.
-fn as_user(instance: &Instance, user: &str, password: &str, database: &str, sql: &str) -> Result<String, String> {
-    let target = format!("host=127.0.0.1 port={} user={user} dbname={database} connect_timeout=5", instance.port());
-    let mut psql = std::process::Command::new(instance.program("psql"));
-    psql.env_clear().env("PGPASSWORD", password).env("PATH", "/usr/bin:/bin");
-    let out = psql.args(["-X", "-A", "-t", "-c", sql, &target]).output().unwrap();
-    let (told, failed) = (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
-    if out.status.success() { Ok(told.trim().to_owned()) } else { Err(failed.trim().to_owned()) }
+#[test]
+fn a_script_is_followed_to_its_end() {
+    let (asked, go_on) = (Gate::new(), Gate::new());
+    let script = PgScript::login(7)
+        .expect_exactly(say::query("select 1"))
+        .open(&asked)
+        .wait(&go_on)
+        .send([say::rows(&["1"]), say::complete("SELECT 1"), say::ready(b'I')].concat())
+        .expect(b'P')
+        .expect(b'S')
+        .send([say::error("ERROR", "42601", "no"), say::ready(b'I')].concat())
+        .end();
+    let server = PgServer::start(vec![script]).unwrap();
+    let mut client = PgClient::connect(server.addr()).unwrap();
+    client.send(&message(0, &[0x04, 0xd2, 0x16, 0x2f])).unwrap();
+    let mut answer = [0];
+    assert!(fill(&mut client.stream().try_clone().unwrap(), &mut answer, &Deadline::after(SOON)).unwrap());
+    assert_eq!(answer, *b"N");
+    client.send(&say::startup(0, &[("user", "joe")])).unwrap();
+    let tags = |came: Vec<PgMessage>| came.into_iter().map(|(tag, _)| tag as char).collect::<String>();
+    assert_eq!(tags(client.until_ready(SOON).unwrap()), "RSSSKZ");
+    client.send(&say::query("select 1")).unwrap();
+    assert!(asked.wait(SOON));
+    go_on.open();
+    assert_eq!(tags(client.until_ready(SOON).unwrap()), "TDCZ");
+    client.send(&[say::parse("", "selec"), say::sync()].concat()).unwrap();
+    assert_eq!(tags(client.until_ready(SOON).unwrap()), "EZ");
+    client.send(&message(b'X', b"")).unwrap();
+    drop(client);
+    let received = server.finish(SOON).unwrap();
+    assert_eq!(tags(received[0].clone()), "\0\0QPSX");
 }
 
 #[test]
-fn an_instance_admits_by_password_keeps_its_port_over_a_restart_and_leaves_nothing_behind() {
-    let mut instance = Instance::start().unwrap();
-    let (port, directory, pid) = (instance.port(), instance.socket_dir().to_owned(), instance.pid().unwrap());
-    instance.create_app("app", "it's", "shop").unwrap();
-    assert_eq!(as_user(&instance, "app", "it's", "shop", "select current_user").unwrap(), "app");
-    let refused = as_user(&instance, "app", "its", "shop", "select 1").unwrap_err();
-    assert!(refused.contains("password authentication failed"), "{refused}");
-    assert!(instance.psql("select rolpassword from pg_authid where rolname = 'app'").starts_with("SCRAM-SHA-256$"));
-    instance.restart_fast().unwrap();
-    assert_ne!(instance.pid(), Some(pid));
-    assert_eq!(instance.port(), port);
-    assert_eq!(as_user(&instance, "app", "it's", "shop", "select 1").unwrap(), "1");
-    instance.stop_immediate().unwrap();
-    assert!(as_user(&instance, "app", "it's", "shop", "select 1").unwrap_err().contains("refused"));
-    instance.start_again().unwrap();
-    assert_eq!(instance.psql("select 2"), "2");
-    let pid = instance.pid().unwrap();
-    drop(instance);
-    assert!(!directory.exists() && !fs::exists(format!("/proc/{pid}")).unwrap());
+fn a_server_can_freeze_and_reset() {
+    let server = PgServer::start(vec![PgScript::login(1).freeze(), PgScript::login(2).expect(b'Q').reset()]).unwrap();
+    let (mut frozen, _) = PgClient::login(server.addr(), "joe", "d").unwrap();
+    frozen.send(&say::query("select 1")).unwrap();
+    assert!(frozen.receive(Duration::from_millis(50)).unwrap_err().to_string().contains("in time"));
+    let (mut reset, _) = PgClient::login(server.addr(), "joe", "d").unwrap();
+    let error = format!("{:#}", reset.query("select 1").unwrap_err());
+    assert!(error.contains("reset") || error.contains("closed"), "{error}");
+    server.finish(SOON).unwrap();
 }
 
 #[test]
-fn the_function_of_the_pooler_is_in_every_database_also_in_later_ones() {
-    let instance = Options::new().set("max_connections", "17").start().unwrap();
-    assert_eq!(instance.psql("show max_connections"), "17");
-    let sql = "create schema if not exists evenkeel; create or replace function evenkeel.one() returns int \
-               language sql as 'select 1'; grant usage on schema evenkeel to evenkeel;";
-    instance.setup_auth("evenkeel", "p", sql).unwrap();
-    instance.create_app("app", "a", "later").unwrap();
-    for database in ["postgres", "later"] {
-        assert_eq!(as_user(&instance, "evenkeel", "p", database, "select evenkeel.one()").unwrap(), "1");
-    }
-}
-
-#[test]
-fn a_standby_follows_and_can_be_promoted() {
-    let primary = Instance::start().unwrap();
-    let standby = primary.standby().unwrap();
-    assert_ne!(primary.port(), standby.port());
-    assert_eq!(standby.psql("select pg_is_in_recovery()"), "t");
-    primary.psql("create table told(what text); insert into told values ('hello');");
-    eventually(LIMIT, "the standby to have the row", || {
-        standby.try_psql("postgres", "select what from told").ok().filter(|row| row == "hello")
-    });
-    standby.promote().unwrap();
-    assert_eq!(standby.psql("select pg_is_in_recovery()"), "f");
-    standby.psql("insert into told values ('more')");
-    let timeline = "select substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)";
-    assert_eq!((primary.psql(timeline), standby.psql(timeline)), ("00000001".to_owned(), "00000002".to_owned()));
-}
-
-#[test]
-fn a_frozen_server_answers_nobody_until_it_goes_on() {
-    let instance = Instance::start().unwrap();
-    instance.create_app("app", "a", "shop").unwrap();
-    instance.freeze().unwrap();
-    let refused = as_user(&instance, "app", "a", "shop", "select 1").unwrap_err();
-    assert!(refused.contains("timeout"), "{refused}");
-    instance.thaw().unwrap();
-    assert_eq!(as_user(&instance, "app", "a", "shop", "select 1").unwrap(), "1");
-    // A frozen one ends as well.
-    instance.freeze().unwrap();
+fn a_script_that_is_not_met_is_told() {
+    let server = PgServer::start(vec![PgScript::login(1).expect(b'P'), PgScript::login(2)]).unwrap();
+    let (mut client, _) = PgClient::login(server.addr(), "joe", "d").unwrap();
+    client.send(&say::query("select 1")).unwrap();
+    let error = server.finish(SOON).unwrap_err().to_string();
+    assert!(error.contains("there came Q(select 1\\x00)") && error.contains("connection 1 was never made"), "{error}");
+    let server = PgServer::start(Vec::new()).unwrap();
+    let mut client = PgClient::connect(server.addr()).unwrap();
+    assert!(client.receive(SOON).is_ok_and(|message| message.is_none()));
+    assert!(server.finish(SOON).unwrap_err().to_string().contains("1 connection(s) more"));
 }

@@ -110,13 +110,13 @@ impl Deaf {
 
 /// A free port, bound and not listening: connections to it are refused, and as long as the socket lives the system
 /// gives the port to nobody else, yet [`listen_on`] can listen on it.
-fn reserve_port() -> Result<(Socket, SocketAddr)> {
+pub(crate) fn reserve_port() -> Result<(Socket, SocketAddr)> {
     let socket = bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
     let addr = socket.local_addr().ok().and_then(|a| a.as_socket()).context("a bound socket has no address")?;
     Ok((socket, addr))
 }
 
-fn listen_on(addr: SocketAddr) -> Result<TcpListener> {
+pub(crate) fn listen_on(addr: SocketAddr) -> Result<TcpListener> {
     let socket = bind(addr)?;
     socket.listen(1024).with_context(|| format!("listening on {addr}"))?;
     Ok(socket.into())
@@ -131,19 +131,19 @@ fn bind(addr: SocketAddr) -> Result<Socket> {
 }
 
 /// Makes `accept` on a listener fail for good, in whatever thread it waits. (On Linux.)
-fn wake_listener(listener: &TcpListener) {
+pub(crate) fn wake_listener(listener: &TcpListener) {
     // It may be closed already, which is what is wanted.
     let _already_closed = SockRef::from(listener).shutdown(Shutdown::Both).is_err();
 }
 
 /// Makes the next close of `stream` a reset.
-fn reset_on_close(stream: &TcpStream) -> Result<()> {
+pub(crate) fn reset_on_close(stream: &TcpStream) -> Result<()> {
     SockRef::from(stream).set_linger(Some(Duration::ZERO)).context("asking for a reset on close")
 }
 
 /// The connections of a peer that are open, so that another thread can end them. After [`Open::cut`] none is taken in.
 #[derive(Debug, Clone, Default)]
-struct Open(Arc<Mutex<OpenState>>);
+pub(crate) struct Open(Arc<Mutex<OpenState>>);
 
 #[derive(Debug, Default)]
 struct OpenState {
@@ -153,7 +153,7 @@ struct OpenState {
 
 impl Open {
     /// Takes in connection `id`; `false` if the peer has been told to end.
-    fn add(&self, id: usize, stream: &TcpStream) -> bool {
+    pub(crate) fn add(&self, id: usize, stream: &TcpStream) -> bool {
         let mut state = lock(&self.0);
         match stream.try_clone() {
             Ok(clone) if !state.cut => {
@@ -164,7 +164,7 @@ impl Open {
         }
     }
 
-    fn remove(&self, id: usize) {
+    pub(crate) fn remove(&self, id: usize) {
         lock(&self.0).streams.retain(|(other, _)| *other != id);
     }
 
@@ -173,7 +173,7 @@ impl Open {
     }
 
     /// Ends every connection and takes in no other.
-    fn cut(&self) {
+    pub(crate) fn cut(&self) {
         let mut state = lock(&self.0);
         state.cut = true;
         for (_, stream) in state.streams.drain(..) {
