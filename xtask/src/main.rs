@@ -47,6 +47,8 @@ usage: cargo xtask COMMAND [OPTIONS]
   browser [--shots] [--release]
                            the console in Chromium: links, axe, widths, light and dark, with and without its script
   soak [--kills 200]       disks that fail, and a node that is killed again and again; needs root, for mounts
+  soak pool [--minutes 10] [--idle 10000] [--active 200]
+                           the Postgres pooler under many clients, with a restart of Postgres each minute
   storm [--scenario a,b] [--peers a,b] [--repeats 2] [--parallel N] [--dist] [--short]
                            what clients see when replicas fail, beside nginx, HAProxy and Envoy
         [--counts]         whether the node counts what its clients count, after a minute of every fault";

@@ -184,7 +184,10 @@ fn wait(transport: &Transport, what: PollFlags, most: Duration) -> io::Result<bo
 }
 
 impl Asking {
-    fn every<T>(&self, mail: impl Fn(Arc<crate::shared::PoolShared>, tokio::sync::oneshot::Sender<Vec<T>>) -> Mail) -> Vec<T> {
+    fn every<T>(
+        &self,
+        mail: impl Fn(Arc<crate::shared::PoolShared>, tokio::sync::oneshot::Sender<Vec<T>>) -> Mail,
+    ) -> Vec<T> {
         let pools = self.inner.commons.pools.load_full();
         let answers: Vec<_> = pools.iter().flat_map(|pool| self.inner.ask(pool, &mail)).collect();
         answers.into_iter().filter_map(|answer| answer.blocking_recv().ok()).flatten().collect()

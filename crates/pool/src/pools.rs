@@ -201,11 +201,7 @@ impl Pools {
         self.gather(pool, |pool, answer| Mail::Connections { pool, answer }).await
     }
 
-    async fn gather<T>(
-        &self,
-        pool: &str,
-        mail: impl Fn(Arc<PoolShared>, oneshot::Sender<Vec<T>>) -> Mail,
-    ) -> Vec<T> {
+    async fn gather<T>(&self, pool: &str, mail: impl Fn(Arc<PoolShared>, oneshot::Sender<Vec<T>>) -> Mail) -> Vec<T> {
         let Some(pool) = self.0.find(pool) else { return Vec::new() };
         let mut all = Vec::new();
         for answer in self.0.ask(&pool, mail) {

@@ -108,15 +108,9 @@ pub(crate) enum Mail {
     /// A client whose group is this worker's.
     Client(Box<Client>),
     /// What Postgres says of a client's user.
-    Verified {
-        client: usize,
-        found: Result<Option<Verifier>, Failure>,
-    },
+    Verified { client: usize, found: Result<Option<Verifier>, Failure> },
     /// A connection was opened, or not.
-    Opened {
-        group: Arc<GroupShared>,
-        outcome: Result<Box<(Opened, usize, u64)>, OpenError>,
-    },
+    Opened { group: Arc<GroupShared>, outcome: Result<Box<(Opened, usize, u64)>, OpenError> },
     /// A connection from another worker.
     Lent { group: Arc<GroupShared>, server: Box<Server> },
     /// Another worker has clients that wait, and may open nothing.

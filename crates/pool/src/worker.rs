@@ -309,7 +309,8 @@ impl Worker {
                     client.is_readable = n == buffer.len() || client.transport.has_more();
                     if client.pending.is_empty() {
                         let taken = self.client_input(at, &buffer[..n]);
-                        if taken < n && let Some(client) = self.clients.get_mut(at)
+                        if taken < n
+                            && let Some(client) = self.clients.get_mut(at)
                             && client.generation == generation
                         {
                             client.pending.extend_from_slice(&buffer[taken..n]);

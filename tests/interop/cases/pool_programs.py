@@ -77,9 +77,10 @@ def put_pgbench(mode: str) -> None:
     def run(world: World) -> None:
         filled(world)
         each = 25 if world.short else 100
-        # One branch a client at most would be locked for long; what is tested is not how fast it is.
+        # A thread for each client: pgbench prepares while nobody else of its thread is served, and with fewer server
+        # connections than clients it would wait for a client of its own that is inside a transaction.
         for script in ("-S", "-N"):
-            same(processed(pgbench(world, "-n", script, "-M", mode, "-c", 40, "-j", 2, "-t", each)), 40 * each)
+            same(processed(pgbench(world, "-n", script, "-M", mode, "-c", 40, "-j", 40, "-t", each)), 40 * each)
 
     @case("pool:pgbench", f"-M {mode}: a connection for each transaction")
     def connecting(world: World) -> None:

@@ -90,13 +90,18 @@ def pipeline_error(world: World) -> None:
                 with c.pipeline() as p:
                     first = c.execute("select 1")
                     p.sync()
-                    try:
-                        c.execute("select 1 / %s::int", (0,))
-                        c.execute("select 2")
-                        p.sync()
-                        check(False, "the error was lost")
-                    except (errors.DivisionByZero, psycopg.errors.PipelineAborted):
-                        pass
+                    told: list[type] = []
+                    # The driver tells an error wherever it happens to meet it, and what was skipped perhaps with the next call.
+                    for _ in range(3):
+                        try:
+                            if not told:
+                                c.execute("select 1 / %s::int", (0,))
+                                c.execute("select 2")
+                            p.sync()
+                            break
+                        except (errors.DivisionByZero, psycopg.errors.PipelineAborted) as error:
+                            told.append(type(error))
+                    same(told[:1], [errors.DivisionByZero], "what was told first")
                     after = c.execute("select 3")
                     same((first.fetchone(), after.fetchone()), ((1,), (3,)))
                 same(c.execute("select 4").fetchone(), (4,))

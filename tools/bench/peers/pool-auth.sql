@@ -1,9 +1,17 @@
--- What the pooler asks for the verifier of a user: for `cargo xtask bench pool` and the tests against drivers.
-create schema if not exists evenkeel;
-create or replace function evenkeel.get_auth(name text) returns table (usename text, verifier text)
-language sql stable security definer set search_path = pg_catalog
-as $$ select rolname::text, rolpassword from pg_authid where rolname = name and rolcanlogin $$;
-revoke all on schema evenkeel from public;
-revoke all on function evenkeel.get_auth(text) from public;
-grant usage on schema evenkeel to evenkeel;
-grant execute on function evenkeel.get_auth(text) to evenkeel;
+-- What `evenkeel check` prints for a pool whose user is `evenkeel`: for `cargo xtask bench pool` and the tests against drivers.
+CREATE SCHEMA IF NOT EXISTS evenkeel;
+REVOKE ALL ON SCHEMA evenkeel FROM PUBLIC;
+GRANT USAGE ON SCHEMA evenkeel TO evenkeel;
+CREATE OR REPLACE FUNCTION evenkeel.user_lookup(name text, OUT usename text, OUT passwd text)
+RETURNS SETOF record
+LANGUAGE sql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT rolname::text, rolpassword
+  FROM pg_catalog.pg_authid
+  WHERE rolname::text = $1
+    AND rolcanlogin AND NOT rolsuper AND NOT rolreplication AND NOT rolbypassrls
+    AND (rolvaliduntil IS NULL OR rolvaliduntil > now())
+$$;
+REVOKE ALL ON FUNCTION evenkeel.user_lookup(text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION evenkeel.user_lookup(text) TO evenkeel;

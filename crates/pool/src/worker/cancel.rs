@@ -64,7 +64,9 @@ impl Worker {
     /// A cancel has been taken, or cannot be.
     pub(super) fn cancelled(&mut self, server: usize) {
         let at = server & 0xffff_ffff;
-        let Some(held) = self.servers.get_mut(at).filter(|s| token(SERVER, at, s.generation).0 == server) else { return };
+        let Some(held) = self.servers.get_mut(at).filter(|s| token(SERVER, at, s.generation).0 == server) else {
+            return;
+        };
         held.cancels = held.cancels.saturating_sub(1);
         if held.cancels == 0 && held.client.is_none() && !held.is_free && held.backend.chore.is_none() {
             self.put_free(at);

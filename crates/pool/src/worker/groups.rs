@@ -176,9 +176,10 @@ impl Worker {
     pub(super) fn next_in_line(&mut self, group: usize) -> Option<usize> {
         loop {
             let (at, generation, ticket) = self.groups[group].waiting.pop_front()?;
-            let waits = self.clients.get(at).is_some_and(|c| {
-                c.generation == generation && c.ticket == ticket && c.state == State::Waiting
-            });
+            let waits = self
+                .clients
+                .get(at)
+                .is_some_and(|c| c.generation == generation && c.ticket == ticket && c.state == State::Waiting);
             if waits {
                 self.publish_head(group);
                 return Some(at);
@@ -298,9 +299,10 @@ impl Worker {
     /// Closes the free connection of `pool` that was used least recently, beyond the smallest number of its group. Whether
     /// there was one.
     pub(super) fn evict(&mut self, pool: &Arc<PoolShared>) -> bool {
-        let candidates = self.groups.iter().filter(|g| {
-            Arc::ptr_eq(&g.shared.pool, pool) && g.shared.open.load(Ordering::Relaxed) > g.rule.min_size
-        });
+        let candidates = self
+            .groups
+            .iter()
+            .filter(|g| Arc::ptr_eq(&g.shared.pool, pool) && g.shared.open.load(Ordering::Relaxed) > g.rule.min_size);
         let oldest = candidates.flat_map(|g| &g.free).copied().min_by_key(|at| self.servers[*at].used);
         let Some(at) = oldest else { return false };
         self.close_server(at);
@@ -356,13 +358,7 @@ impl Worker {
     }
 
     /// Takes a new connection in.
-    fn adopt(
-        &mut self,
-        shared: &Arc<GroupShared>,
-        group: usize,
-        opened: Opened,
-        epoch: u64,
-    ) -> std::io::Result<usize> {
+    fn adopt(&mut self, shared: &Arc<GroupShared>, group: usize, opened: Opened, epoch: u64) -> std::io::Result<usize> {
         let mut reported = Pairs::default();
         for (name, value) in &opened.session.parameters {
             reported.set(name, value);

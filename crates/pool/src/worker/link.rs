@@ -287,7 +287,9 @@ impl Worker {
         } else if outcome.again {
             self.begin_again(at);
             goes_on = true;
-        } else if outcome.is_over && let Some(client) = client {
+        } else if outcome.is_over
+            && let Some(client) = client
+        {
             self.over(client, at);
             goes_on = true;
         } else if let Some(client) = client {
@@ -322,7 +324,8 @@ impl Worker {
         }
         let touches = turn.touches;
         let is_pinned = self.clients[at].session.pinned.is_some();
-        let may_have_left = touches.has_any(opaque() | settings() | Touches::DISCARD | Touches::EXECUTE | Touches::OPAQUE);
+        let may_have_left =
+            touches.has_any(opaque() | settings() | Touches::DISCARD | Touches::EXECUTE | Touches::OPAQUE);
         if state == SessionState::Reset && may_have_left {
             self.unlink(at, server);
             self.clean(server);
@@ -387,8 +390,11 @@ impl Worker {
                 let most = group.max_pinned;
                 let group = client.group;
                 self.tell_pinned_out(group);
-                return Err(Failure::new("53400", format!("{why} would keep this connection, and {most} clients keep one already"))
-                    .hint("give it up within the transaction, or raise `max_pinned` or `size` of this pool"));
+                return Err(Failure::new(
+                    "53400",
+                    format!("{why} would keep this connection, and {most} clients keep one already"),
+                )
+                .hint("give it up within the transaction, or raise `max_pinned` or `size` of this pool"));
             }
             group.shared.cells.shard(self.index).pins.inc();
         }

@@ -66,7 +66,9 @@ impl Worker {
             }
             Startup::Cancel { pid, key } => {
                 let worker = (pid >> 24) as usize;
-                if pid > 0 && let Some(mailbox) = self.commons.mailboxes.get(worker) {
+                if pid > 0
+                    && let Some(mailbox) = self.commons.mailboxes.get(worker)
+                {
                     mailbox.put(Mail::Cancel { pid, key: key.to_vec() });
                 }
                 self.client_gone(at);
@@ -130,7 +132,9 @@ impl Worker {
         };
         let database = value("database").filter(|d| !d.is_empty()).unwrap_or_else(|| user.clone());
         if value("replication").is_some_and(|r| !matches!(r.as_str(), "false" | "off" | "no" | "0")) {
-            return Err(Failure::new("0A000", "replication connections are not pooled").hint("connect to Postgres itself"));
+            return Err(
+                Failure::new("0A000", "replication connections are not pooled").hint("connect to Postgres itself")
+            );
         }
         let mut settings: Vec<(String, String)> = parameters
             .iter()
@@ -269,7 +273,9 @@ impl Worker {
                 return Ok(true);
             }
         }
-        if methods.certificate && let Some(stream) = client.transport.tls() {
+        if methods.certificate
+            && let Some(stream) = client.transport.tls()
+        {
             let found = stream.peer_certificate().and_then(tls::common_name);
             if found.as_deref() == Some(user) {
                 return Ok(true);
@@ -330,7 +336,9 @@ impl Worker {
                 }
             }
             Err(error) => {
-                if error.is_about_the_verifier() && let Some(pool) = self.pool_of(at) {
+                if error.is_about_the_verifier()
+                    && let Some(pool) = self.pool_of(at)
+                {
                     pool.verifiers.load().doubt(&user);
                 }
                 self.refuse(at, &error);

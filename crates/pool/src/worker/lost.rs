@@ -202,7 +202,12 @@ impl Worker {
         let backend = &held.backend;
         let is_session_mode = self.groups[held.group].rule.mode == crate::plan::Mode::Session;
         let has_left = !backend.turn.touches.is_empty();
-        if is_under_way(backend) || is_in_message || backend.chore.is_some() || held.is_rewinding || !held.out.is_empty() {
+        if is_under_way(backend)
+            || is_in_message
+            || backend.chore.is_some()
+            || held.is_rewinding
+            || !held.out.is_empty()
+        {
             // It works for nobody now: what runs is ended.
             self.cancel_and_close(server);
         } else if backend.status != b'I' {

@@ -35,7 +35,8 @@ impl Worker {
             loop {
                 let Some(&(at, generation, ticket)) = self.groups[group].waiting.front() else { break };
                 let client = self.clients.get(at);
-                let waits = client.filter(|c| c.generation == generation && c.ticket == ticket && c.state == State::Waiting);
+                let waits =
+                    client.filter(|c| c.generation == generation && c.ticket == ticket && c.state == State::Waiting);
                 let Some(client) = waits else {
                     self.groups[group].waiting.pop_front();
                     continue;
@@ -102,7 +103,8 @@ impl Worker {
             let plan = server.shared.pool.plan.load_full();
             let cells = server.shared.clone();
             let now = self.now;
-            let is_over = |limit: Option<std::time::Duration>, since| limit.is_some_and(|most| now.since(since) >= most);
+            let is_over =
+                |limit: Option<std::time::Duration>, since| limit.is_some_and(|most| now.since(since) >= most);
             let backend = &server.backend;
             let since = self.clients[client].since;
             let runs = is_under_way(backend);
@@ -155,7 +157,9 @@ impl Worker {
             }
             match state {
                 State::Leaving => self.drop_client(at),
-                State::Idle => self.dismiss(at, &Failure::new("57P05", "terminating connection: it was idle for too long")),
+                State::Idle => {
+                    self.dismiss(at, &Failure::new("57P05", "terminating connection: it was idle for too long"))
+                }
                 _ => self.dismiss(at, &Failure::new("08006", "the login took too long")),
             }
         }
@@ -215,7 +219,8 @@ impl Worker {
             gauges.clients_waiting.store(waiting, Ordering::Relaxed);
             gauges.clients_idle.store(idle, Ordering::Relaxed);
         }
-        let head = own.waiting.front().and_then(|(at, ..)| self.clients.get(*at)).map_or(0, |c| c.since.as_nanos().max(1));
+        let head =
+            own.waiting.front().and_then(|(at, ..)| self.clients.get(*at)).map_or(0, |c| c.since.as_nanos().max(1));
         own.shared.heads[self.index].store(head, Ordering::Relaxed);
         let gauges = own.shared.gauges.shard(self.index);
         let (mut active, mut busy) = (0, own.opening);

@@ -60,7 +60,7 @@ pub(super) struct Install {
 
 /// A port that is this process's among all tests of this user, for as long as it lives, also while nobody listens on it.
 #[derive(Debug)]
-pub(super) struct Port {
+pub struct Port {
     pub(super) number: u16,
     _lock: File,
 }
@@ -154,7 +154,10 @@ impl Install {
 impl Port {
     /// A port on which nobody listens, below those that the system gives to outgoing connections: one of those could be
     /// taken while a server restarts, even by a client that connects to the server itself.
-    pub(super) fn reserve() -> Result<Port> {
+    ///
+    /// # Errors
+    /// When every port is in use.
+    pub fn reserve() -> Result<Port> {
         let place = std::env::temp_dir().join(format!("evenkeel-ports-{}", rustix::process::getuid().as_raw()));
         fs::create_dir_all(&place).with_context(|| format!("making {}", place.display()))?;
         let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
@@ -177,6 +180,13 @@ impl Port {
             }
         }
         bail!("every port from {FIRST_PORT} to {end} is in use")
+    }
+}
+
+impl Port {
+    /// Its number.
+    pub fn number(&self) -> u16 {
+        self.number
     }
 }
 

@@ -1,7 +1,7 @@
 //! Both ends of PostgreSQL's protocol 3, for tests: a server that follows a script ([`PgServer`]) and a client that sends
 //! what it is told to ([`PgClient`]). Messages are `(tag, body)`; what is behind the tags is made and read by hand
-//! ([`message`], [`say`]), so that it shares no code with what it tests. No TLS, no passwords. And
-//! private instances of the installed server ([`Instance`]).
+//! ([`message`], [`say`]), so that it shares no code with what it tests. No TLS, no passwords. And private instances of the
+//! installed server ([`Instance`]), with ports for what is tested in front of them ([`Port`]).
 
 mod client;
 mod install;
@@ -19,6 +19,7 @@ use std::net::TcpStream;
 use anyhow::{Context, Result, bail, ensure};
 
 pub use client::PgClient;
+pub use install::Port;
 pub use instance::{Instance, Options};
 pub use server::{PgReceived, PgScript, PgServer};
 
