@@ -105,14 +105,12 @@ impl<S: Sink> Fold<S> {
     #[inline]
     pub(super) fn token(&mut self, text: &[u8], token: &Token) {
         if token.is_punct(b';') {
-            self.put_sign();
+            self.end_statement();
             self.has_semicolon = !self.is_empty;
-            self.list = List::None;
-            self.last = Last::Other;
             return;
         }
         if token.class == Class::End {
-            return self.put_sign();
+            return self.end_statement();
         }
         self.is_empty = false;
         if self.has_semicolon {
@@ -180,6 +178,25 @@ impl<S: Sink> Fold<S> {
             }
     }
 
+    fn end_statement(&mut self) {
+        self.put_sign();
+        // A row that does not end is left out as one that does.
+        if let List::Next { start, is_cut, .. } = self.list {
+            self.cut_row(start, is_cut);
+        }
+        self.list = List::None;
+        self.last = Last::Other;
+    }
+
+    /// Leaves out what has been put since `start`: a row behind the first.
+    fn cut_row(&mut self, start: S::Mark, is_cut: bool) {
+        self.sink.rewind(start);
+        if !is_cut {
+            self.sink.punct(b',');
+            self.dots();
+        }
+    }
+
     /// The sign that turned out to be an operator.
     fn put_sign(&mut self) {
         let Some(byte) = self.sign.take() else { return };
@@ -241,11 +258,7 @@ impl<S: Sink> Fold<S> {
             }
             List::Next { start, is_cut, depth } => match depth + u32::from(opens) - u32::from(closes) {
                 0 => {
-                    self.sink.rewind(start);
-                    if !is_cut {
-                        self.sink.punct(b',');
-                        self.dots();
-                    }
+                    self.cut_row(start, is_cut);
                     self.list = List::Between { is_cut: true };
                     self.last = Last::Operand;
                     return true;

@@ -138,7 +138,10 @@ impl Watch {
                 return self.end();
             }
         } else {
-            self.tokens = self.tokens.saturating_add(1);
+            // Parentheses before the first word are not counted: a word's place is told from that one.
+            if !(self.lead == Lead::Undecided && token.is_punct(b'(')) {
+                self.tokens = self.tokens.saturating_add(1);
+            }
             self.other(text, token);
         }
         self.before = [self.before[1], token.key];
@@ -207,7 +210,12 @@ impl Watch {
             }
             return;
         }
-        let (kind, lead, touches) = lead(token.key, word);
+        let (kind, mut lead, mut touches) = lead(token.key, word);
+        if self.lead == Lead::Explain && !matches!(lead, Lead::Create | Lead::Declare) {
+            // Of the others only what EXECUTE runs can be explained and does something.
+            lead = Lead::Other;
+            touches = if touches == Touches::EXECUTE { touches } else { Touches::NONE };
+        }
         if self.kind == Kind::Empty {
             self.kind = kind;
         }

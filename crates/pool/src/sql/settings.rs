@@ -92,7 +92,7 @@ fn statement(text: &[u8], head: &[Token], found: &mut Settings) {
         &["session_authorization"]
     } else if is(at, "session") && is(at + 1, "characteristics") {
         &["default_transaction_isolation", "default_transaction_read_only", "default_transaction_deferrable"]
-    } else if head.get(at).is_some_and(|token| is_of_transaction(token.of(text))) {
+    } else if is_set && head.get(at).is_some_and(|token| is_of_transaction(token.of(text))) {
         return;
     } else {
         &[]

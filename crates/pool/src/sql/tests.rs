@@ -155,6 +155,8 @@ fn statements_and_cursors_that_are_kept_are_seen() {
         ("EXECUTE p(1)", T::EXECUTE),
         ("CREATE TABLE t AS EXECUTE p", T::EXECUTE),
         ("EXPLAIN ANALYZE EXECUTE p", T::EXECUTE),
+        ("EXPLAIN SET a = 1", T::NONE),
+        ("EXPLAIN ANALYZE DECLARE c CURSOR WITH HOLD FOR SELECT 1", T::HOLD),
         ("GRANT EXECUTE ON FUNCTION f TO joe", T::NONE),
         ("CREATE TRIGGER t AFTER INSERT ON x EXECUTE FUNCTION f()", T::NONE),
         ("DEALLOCATE p", T::DEALLOCATE),
