@@ -589,15 +589,15 @@ events! {
 
     /// An operator ordered something of a pool.
     PoolOrdered "pool.ordered" 1 Info mark once {
-        /// Of the pool
-        pool: String,
+        /// The pool
+        service: String,
         /// What
         order: String,
         /// Who
         actor: String,
         /// Why
         reason: String,
-    } "pool {pool}: {order}, by {actor}: {reason}"
+    } "pool {service}: {order}, by {actor}: {reason}"
 
     /// An operator told a pool which server to follow.
     PoolFailedOver "pool.failed_over" 1 Warn mark once {

@@ -317,7 +317,7 @@ impl Inner {
         let is_told_there = matches!(order, Order::Failover { .. } | Order::Drain { .. } | Order::Undrain { .. });
         if !is_told_there {
             self.commons.journal.tell(Event::PoolOrdered {
-                pool: name.to_owned(),
+                service: name.to_owned(),
                 order: order.to_string(),
                 actor: actor.to_owned(),
                 reason: reason.to_owned(),
