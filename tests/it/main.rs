@@ -25,6 +25,7 @@ mod packaging;
 mod pool_driver;
 mod pool_failover;
 mod pool_restart;
+mod pool_told;
 mod pooling;
 mod reload;
 mod service_manager;

@@ -38,7 +38,6 @@ impl Pairs {
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (&**name, &**value))
     }
-
 }
 
 impl Interner {

@@ -48,13 +48,7 @@ fn a_slow_statement_is_in_the_log_and_its_id_tells_the_story() {
     assert!(trace.end.whole && trace.client.starts_with("127.0.0.1:"), "{trace:?}");
     let told: Vec<_> = steps(&trace).into_iter().filter(|step| !step.starts_with("waited")).collect();
     let began = format!("began main {} {} test", APP.2, APP.0);
-    assert_eq!(told, [
-        began.as_str(),
-        "assigned",
-        "begin (0)",
-        "select pg_sleep(?), ? as slow_one (1)",
-        "commit (0)"
-    ]);
+    assert_eq!(told, [began.as_str(), "assigned", "begin (0)", "select pg_sleep(?), ? as slow_one (1)", "commit (0)"]);
     assert_eq!(own.pools.traces(10).len(), 1, "what was plain is not there");
     assert!(own.pools.oldest_trace_unix_ms().is_some() && own.pools.why("tx-0000000000000000").is_none());
 }
@@ -100,16 +94,19 @@ fn a_transaction_that_moves_is_one_story() {
     client.query("COMMIT").unwrap();
     let trace = own.told("the one that moved", |line| line.kept == [Kept::Moved]);
     let told: Vec<_> = steps(&trace).into_iter().skip(1).filter(|step| !step.starts_with("waited")).collect();
-    assert_eq!(told, [
-        "assigned",
-        "begin (0)",
-        "moved: its connection was lost before its first statement",
-        "assigned",
-        // What it has set, and its name.
-        "replayed 2",
-        "select ? as moved (1)",
-        "commit (0)"
-    ]);
+    assert_eq!(
+        told,
+        [
+            "assigned",
+            "begin (0)",
+            "moved: its connection was lost before its first statement",
+            "assigned",
+            // What it has set, and its name.
+            "replayed 2",
+            "select ? as moved (1)",
+            "commit (0)"
+        ]
+    );
     assert!(trace.end.whole);
     assert_eq!((own.group().totals.transactions, own.group().totals.failed), (2, 0));
 }

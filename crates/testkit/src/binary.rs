@@ -1,6 +1,6 @@
 //! The real `evenkeel` binary as a child process: started with a configuration in a directory of its own, ready when
 //! it says so, killed when dropped. The contract with `evenkeel up` is its standard output: a line
-//! `listening KIND http://ADDR` for each listener (`gateway`, `console`, `api`), then a line `ready`.
+//! `listening KIND http://ADDR` for each listener (`gateway`, `console`, `api`, and `pool NAME` without a scheme), then a line `ready`.
 //!
 //! The binary is the one that `EVENKEEL_BIN` names, else the one that cargo built beside the test. What it writes is
 //! kept up to [`LOG_LINES`] lines, the oldest are forgotten first.
@@ -206,10 +206,14 @@ impl Binary {
         self.wait_line("the line `ready`", START, |line| (line.trim_end() == "ready").then_some(()))?;
         let state = lock(&self.log.state);
         for (_, line) in state.lines.iter().filter(|(stream, _)| *stream == Stream::Out) {
-            let Some((kind, url)) = line.strip_prefix("listening ").and_then(|rest| rest.trim_end().split_once(' '))
+            let Some((kind, url)) = line.strip_prefix("listening ").and_then(|rest| rest.trim_end().rsplit_once(' '))
             else {
                 continue;
             };
+            if url.starts_with('/') {
+                // A Unix socket.
+                continue;
+            }
             let addr = url.trim_start_matches("http://").parse().with_context(|| format!("the address in {line:?}"))?;
             self.listening.push((kind.to_owned(), addr));
         }
@@ -419,9 +423,11 @@ mod tests {
     fn listeners_are_learned_from_the_output() {
         let mut binary = shell(
             "echo 'listening gateway http://127.0.0.1:81'; echo 'listening gateway http://[::1]:82'; \
-             echo noise >&2; echo 'listening console http://127.0.0.1:83'; echo ready; exec sleep 600",
+             echo noise >&2; echo 'listening console http://127.0.0.1:83'; \
+             echo 'listening pool main 127.0.0.1:84'; echo 'listening pool main /run/pool'; echo ready; exec sleep 600",
         );
         binary.await_ready().unwrap();
+        assert_eq!(binary.addrs("pool main"), ["127.0.0.1:84".parse().unwrap()]);
         assert_eq!(binary.gateway(), "127.0.0.1:81".parse().unwrap());
         assert_eq!(binary.addrs("gateway").len(), 2);
         assert_eq!(binary.console().port(), 83);
