@@ -109,6 +109,8 @@ pub(crate) struct Login {
     pub(crate) console: Option<bool>,
     /// It counts among the pool's clients.
     pub(crate) is_counted: bool,
+    /// What its proof is answered with: it is sent together with the parameters.
+    pub(crate) greeting: Vec<u8>,
 }
 
 /// What cancels a client's queries.

@@ -61,6 +61,8 @@ pub(crate) struct Start {
     pub(crate) transport: Transport,
     /// What it has sent already.
     pub(crate) pending: Vec<u8>,
+    /// What its proof is answered with.
+    pub(crate) greeting: Vec<u8>,
     pub(crate) may_order: bool,
     pub(crate) pool: String,
     pub(crate) user: String,
@@ -93,7 +95,7 @@ pub(crate) fn open(start: Start, inner: &Weak<Inner>) {
 
 fn serve(mut start: Start, node: &Asking) -> io::Result<()> {
     let mut session = AdminSession::new(start.may_order);
-    let mut out = Vec::new();
+    let mut out = std::mem::take(&mut start.greeting);
     for (name, value) in [
         ("server_version", concat!(env!("CARGO_PKG_VERSION"), "/evenkeel")),
         ("client_encoding", "UTF8"),

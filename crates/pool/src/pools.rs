@@ -2,7 +2,7 @@
 //! drained.
 
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -86,6 +86,7 @@ impl Pools {
             statements: crate::statements::Statements::default(),
             mailboxes,
             pools: ArcSwap::default(),
+            homes: (0..workers).map(|_| AtomicU32::new(0)).collect(),
             next_id: AtomicU64::new(1),
             stories,
             console: OnceLock::new(),
@@ -102,7 +103,11 @@ impl Pools {
         let _first = commons.console.set(Arc::downgrade(&inner));
         let mut threads = Vec::new();
         for (index, poll) in polls.into_iter().enumerate() {
-            let listeners = sockets.iter().map(listener).collect::<io::Result<Vec<_>>>()?;
+            let listeners = sockets.iter().enumerate().filter(|(at, socket)| {
+                // Where there are handshakes everybody accepts; elsewhere one worker for each socket saves waking the others.
+                at % workers == index || has_tls(plan, socket)
+            });
+            let listeners = listeners.map(|(_, socket)| listener(socket)).collect::<io::Result<Vec<_>>>()?;
             let entropy = Entropy::from_os().map_err(io::Error::other)?;
             let worker = Worker::new(index, commons.clone(), poll, listeners, entropy);
             let watch = Watch { index, journal: commons.journal.clone() };
@@ -458,11 +463,19 @@ fn accepting(plan: &PoolPlan) -> io::Result<Option<Arc<Accepting>>> {
     Ok(Some(Arc::new(Accepting { config, end_point })))
 }
 
+/// Whether a pool at this address speaks TLS with its clients.
+fn has_tls(plan: &Plan, socket: &PoolSocket) -> bool {
+    let (PoolSocket::Tcp(listen, _) | PoolSocket::Unix(listen, _)) = socket;
+    plan.pools.iter().any(|pool| pool.tls.is_some() && pool.listen.contains(listen))
+}
+
 fn listener(socket: &PoolSocket) -> io::Result<Listener> {
     match socket {
         PoolSocket::Tcp(listen, socket) => {
             let socket = socket.try_clone()?;
             socket.set_nonblocking(true)?;
+            // What is accepted inherits it. Answers are small and awaited.
+            socket2::SockRef::from(&socket).set_tcp_nodelay(true)?;
             let socket = Listening::Tcp(mio::net::TcpListener::from_std(socket));
             Ok(Listener { socket, listen: Arc::new(listen.clone()) })
         }

@@ -1,7 +1,6 @@
 //! What the workers share: pools, their (database, user) groups with the connections that these may have, and mailboxes.
 
 use std::collections::{HashMap, VecDeque};
-use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
@@ -37,6 +36,8 @@ pub(crate) struct Commons {
     pub(crate) statements: Statements,
     pub(crate) mailboxes: Vec<Mailbox>,
     pub(crate) pools: ArcSwap<Vec<Arc<PoolShared>>>,
+    /// How many groups are at home at each worker.
+    pub(crate) homes: Vec<AtomicU32>,
     /// Numbers of connections.
     pub(crate) next_id: AtomicU64,
     /// What each worker remembers of its transactions.
@@ -79,6 +80,8 @@ pub(crate) struct GroupShared {
     pub(crate) pool: Arc<PoolShared>,
     pub(crate) database: String,
     pub(crate) user: String,
+    /// The worker that serves it, unless it is split.
+    home: usize,
     /// What the user last proved to know.
     pub(crate) secret: Mutex<Secret>,
     /// Server connections, those that are being opened too.
@@ -216,14 +219,27 @@ impl PoolShared {
     }
 
     /// The group of this database and user, made if it is new. Only who has logged in gets here.
-    pub(crate) fn group(self: &Arc<Self>, database: &str, user: &str, workers: usize) -> Arc<GroupShared> {
+    ///
+    /// It is at home at the worker that has the fewest; of several, at the one that asks.
+    pub(crate) fn group(
+        self: &Arc<Self>,
+        database: &str,
+        user: &str,
+        commons: &Commons,
+        by: usize,
+    ) -> Arc<GroupShared> {
         let key = (database.to_owned(), user.to_owned());
         let mut groups = self.lock_groups();
+        let workers = commons.mailboxes.len();
         let new = || {
+            let homes = commons.homes.iter().map(|homes| homes.load(Ordering::Relaxed)).enumerate();
+            let home = homes.min_by_key(|(index, homes)| (*homes, *index != by)).map_or(0, |(index, _)| index);
+            commons.homes[home].fetch_add(1, Ordering::Relaxed);
             Arc::new(GroupShared {
                 pool: self.clone(),
                 database: database.to_owned(),
                 user: user.to_owned(),
+                home,
                 secret: Mutex::new(Secret::None),
                 open: AtomicU32::new(0),
                 pinned: AtomicU32::new(0),
@@ -243,9 +259,7 @@ impl GroupShared {
         if rule.size >= SPLIT_FROM {
             return None;
         }
-        let mut hasher = std::hash::DefaultHasher::new();
-        (&self.pool.name, &self.database, &self.user).hash(&mut hasher);
-        Some((hasher.finish() % self.heads.len().max(1) as u64) as usize)
+        Some(self.home)
     }
 
     pub(crate) fn secret(&self) -> Secret {

@@ -76,7 +76,7 @@ pub(crate) struct Worker {
     listeners: Vec<Listener>,
     /// Listening sockets before the pooler is opened.
     closed: Vec<Listener>,
-    clients: Slab<Client>,
+    clients: Slab<Box<Client>>,
     servers: Slab<Server>,
     groups: Vec<Group>,
     group_of: HashMap<usize, usize>,
@@ -282,7 +282,9 @@ impl Worker {
                 let server = &self.servers[server];
                 server.out.is_empty() && server.backend.chore.is_none() && !server.is_rewinding && !self.is_full(server)
             }
-            State::Verifying | State::Arriving | State::Waiting | State::Leaving => false,
+            // What it still sends is read, and passed over.
+            State::Leaving => true,
+            State::Verifying | State::Arriving | State::Waiting => false,
         }
     }
 
@@ -388,8 +390,7 @@ impl Worker {
         match flush(&mut client.transport, &mut client.out) {
             Ok(true) => {
                 if client.state == State::Leaving {
-                    self.drop_client(at);
-                    return false;
+                    return self.farewell(at);
                 }
                 if let State::Linked(server) = client.state {
                     self.ready_server(server);

@@ -48,13 +48,7 @@ impl Worker {
         for _ in 0..ACCEPTS {
             let Some(listener) = self.listeners.get(at) else { return };
             let accepted = match &listener.socket {
-                Listening::Tcp(socket) => socket.accept().map(|(stream, address)| {
-                    // Answers are small and awaited.
-                    if let Err(error) = stream.set_nodelay(true) {
-                        tracing::debug!(%error, "TCP_NODELAY");
-                    }
-                    (Socket::Tcp(stream), Some(address))
-                }),
+                Listening::Tcp(socket) => socket.accept().map(|(stream, address)| (Socket::Tcp(stream), Some(address))),
                 Listening::Unix(socket) => socket.accept().map(|(stream, _)| (Socket::Unix(stream), None)),
             };
             match accepted {
@@ -95,6 +89,7 @@ impl Worker {
             has_asked: false,
             console: None,
             is_counted: false,
+            greeting: Vec::new(),
         };
         let client = Client {
             transport,
@@ -106,7 +101,8 @@ impl Worker {
             group: usize::MAX,
             pending: Vec::new(),
             out: Vec::new(),
-            is_readable: true,
+            // The registration announces what is there already.
+            is_readable: false,
             login: Some(Box::new(login)),
             address,
             connected: self.now,
@@ -115,10 +111,8 @@ impl Worker {
             ticket: 0,
             wait: crate::client::Wait::default(),
         };
-        if let Some(at) = self.take_in(client) {
-            // What it said first is usually there already.
-            self.ready_client(at);
-        }
+        // Where it cannot be watched it is closed, and that has been said.
+        let _place = self.take_in(client);
     }
 
     /// Gives a client a place, and watches it.
@@ -136,13 +130,13 @@ impl Worker {
             }
             return None;
         }
-        entry.insert(client);
+        entry.insert(Box::new(client));
         Some(at)
     }
 
     /// A client from another worker: it has proved who it is, and its group is at home here.
     pub(super) fn receive_client(&mut self, mut client: Client) {
-        client.is_readable = true;
+        client.is_readable = client.transport.has_more();
         if let Some(at) = self.take_in(client) {
             self.arrive(at);
         }

@@ -395,7 +395,7 @@ impl Worker {
             is_free: false,
             pending: rest,
             out: Vec::new(),
-            is_readable: true,
+            is_readable: false,
             opened: self.now,
             expires: life.map_or(Moment::MAX, |life| self.now + life),
             used: self.now,
@@ -486,7 +486,7 @@ impl Worker {
         self.generation = self.generation.wrapping_add(1) & 0x3fff_ffff;
         server.generation = self.generation;
         server.group = group;
-        server.is_readable = true;
+        server.is_readable = server.transport.has_more();
         server.backend.settings = self.interner.intern(Pairs::clone(&server.backend.settings));
         server.backend.reported = self.interner.intern(Pairs::clone(&server.backend.reported));
         let entry = self.servers.vacant_entry();

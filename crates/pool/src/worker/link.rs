@@ -248,6 +248,7 @@ impl Worker {
         let cells = shared.cells.shard(self.index);
         let mut context = context(&self.commons, group, table, self.now, cells, true);
         let peer = client.map(|client| &self.clients[client]);
+        let peer = peer.map(|client| &**client);
         let teller = teller(&self.commons.stories[self.index], group, peer, (&server.name, server.pid));
         let mut below = Below {
             context: &mut context,

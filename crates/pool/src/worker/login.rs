@@ -106,7 +106,7 @@ impl Worker {
             return taken;
         };
         self.login(at).has_asked = true;
-        let mut client = self.clients.remove(at);
+        let mut client = *self.clients.remove(at);
         // It is watched anew.
         let _gone = self.poll.registry().deregister(&mut client.transport);
         match client.transport.accept_tls(&accepting.config, early) {
@@ -237,9 +237,8 @@ impl Worker {
             Ok(true) => {
                 let mut out = Vec::new();
                 let secret = logging::vouched(verifier.as_ref(), &mut out);
-                if self.send_client(at, &out) {
-                    self.proven(at, secret);
-                }
+                self.login(at).greeting = out;
+                self.proven(at, secret);
                 return;
             }
             Ok(false) => {}
@@ -331,9 +330,8 @@ impl Worker {
                 self.send_client(at, &out);
             }
             Ok(Some(secret)) => {
-                if self.send_client(at, &out) {
-                    self.proven(at, secret);
-                }
+                self.login(at).greeting = out;
+                self.proven(at, secret);
             }
             Err(error) => {
                 if error.is_about_the_verifier()
@@ -355,7 +353,7 @@ impl Worker {
         }
         let Some(pool) = self.clients[at].pool.clone() else { return };
         let (database, user) = (self.login(at).database.clone(), self.login(at).user.clone());
-        let group = pool.group(&database, &user, self.commons.mailboxes.len());
+        let group = pool.group(&database, &user, &self.commons, self.index);
         if !matches!(secret, Secret::None) {
             group.set_secret(secret);
         }
@@ -363,7 +361,7 @@ impl Worker {
         self.clients[at].since = self.now;
         match group.owner() {
             Some(owner) if owner != self.index => {
-                let mut client = self.clients.remove(at);
+                let mut client = *self.clients.remove(at);
                 if self.poll.registry().deregister(&mut client.transport).is_err() {
                     crate::shared::give_one(&pool.clients);
                     return;
@@ -376,14 +374,14 @@ impl Worker {
 
     /// A client wants the console: its socket goes to a thread of its own.
     fn open_console(&mut self, at: usize, may_order: bool) {
-        let mut client = self.clients.remove(at);
+        let mut client = *self.clients.remove(at);
         let _gone = self.poll.registry().deregister(&mut client.transport);
         let Some(pool) = client.pool.take() else { return };
         crate::shared::give_one(&pool.clients);
-        let user = client.login.map(|login| login.user).unwrap_or_default();
+        let (user, greeting) = client.login.map(|login| (login.user, login.greeting)).unwrap_or_default();
         let Some(inner) = self.commons.console.get() else { return };
         let (transport, pending) = (client.transport, client.pending);
-        let start = crate::console::Start { transport, pending, may_order, pool: pool.name.clone(), user };
+        let start = crate::console::Start { transport, pending, greeting, may_order, pool: pool.name.clone(), user };
         crate::console::open(start, inner);
     }
 
@@ -391,7 +389,7 @@ impl Worker {
     pub(super) fn arrive(&mut self, at: usize) {
         let Some(pool) = self.clients[at].pool.clone() else { return };
         let (database, user) = (self.login(at).database.clone(), self.login(at).user.clone());
-        let shared = pool.group(&database, &user, self.commons.mailboxes.len());
+        let shared = pool.group(&database, &user, &self.commons, self.index);
         let group = self.group_at(&shared);
         self.clients[at].group = group;
         if self.groups[group].welcome.is_some() {
@@ -416,7 +414,8 @@ impl Worker {
                 told.set(name, value);
             }
         }
-        let mut out = Vec::with_capacity(512);
+        let mut out = login.greeting.clone();
+        out.reserve(512);
         if login.minor > MINOR || login.minor == 1 || !login.unknown.is_empty() {
             let unknown: Vec<&str> = login.unknown.iter().map(String::as_str).collect();
             let minor = if login.minor >= MINOR { MINOR } else { 0 };

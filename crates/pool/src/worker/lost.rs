@@ -225,9 +225,10 @@ impl Worker {
     /// Forgets a client.
     pub(super) fn drop_client(&mut self, at: usize) {
         let Some(mut client) = self.clients.try_remove(at) else { return };
-        // The socket is closed with it.
-        let _gone = self.poll.registry().deregister(&mut client.transport);
-        client.transport.close();
+        if client.transport.tls().is_some() {
+            client.transport.close();
+        }
+        // The socket is closed, and so not watched any more.
         self.by_pid.remove(&client.key.pid);
         let is_counted = client.login.as_ref().is_none_or(|login| login.is_counted);
         if let Some(pool) = client.pool.take()
@@ -248,8 +249,20 @@ impl Worker {
         self.clients[at].state = State::Leaving;
         self.clients[at].since = self.now;
         if self.send_client(at, bytes) && self.clients[at].out.is_empty() && !self.clients[at].transport.wants_write() {
-            self.drop_client(at);
+            self.farewell(at);
         }
+    }
+
+    /// A client has been sent its last message. It is read until it closes, because a socket that is closed with something
+    /// unread takes back what was sent. False if it is gone.
+    pub(super) fn farewell(&mut self, at: usize) -> bool {
+        let client = &mut self.clients[at];
+        if client.transport.socket().shutdown(std::net::Shutdown::Write).is_err() {
+            self.drop_client(at);
+            return false;
+        }
+        self.ready_client(at);
+        true
     }
 }
 

@@ -10,6 +10,8 @@ use crate::stats::Failure as Counted;
 
 /// One part in so many of the clients is looked at in each tick.
 const PARTS: usize = 10;
+/// A client that was sent away and does not close is not waited for any longer.
+const FAREWELL: std::time::Duration = std::time::Duration::from_secs(1);
 
 impl Worker {
     /// Looks at the time.
@@ -140,7 +142,7 @@ impl Worker {
             let login = plan.as_ref().map_or(std::time::Duration::from_secs(15), |plan| plan.login_timeout);
             let is_late = match client.state {
                 State::Startup | State::Proving => now.since(client.since) >= login,
-                State::Leaving => now.since(client.since) >= std::time::Duration::from_secs(5),
+                State::Leaving => now.since(client.since) >= FAREWELL,
                 State::Idle => {
                     let most = plan.and_then(|plan| plan.client_idle_timeout);
                     most.is_some_and(|most| now.since(client.since) >= most)
