@@ -10,8 +10,8 @@
 //! | at half of `WATCHDOG_USEC` | `WATCHDOG=1`, if control plane and workers turn |
 //! | after a hand-over | nothing any more: the next process speaks |
 //!
-//! Sockets are told apart by address, and by `LISTEN_FDNAMES` where that is the name of a listener, `gateway`, `admin` or
-//! `api`. A name of an abstract socket in `NOTIFY_SOCKET` is not understood.
+//! Sockets are told apart by address, and by `LISTEN_FDNAMES` where that is the name of a listener, `gateway`, `admin`,
+//! `api` or `pool.NAME`. A name of an abstract socket in `NOTIFY_SOCKET` is not understood.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
