@@ -7,7 +7,7 @@ use foldhash::fast::RandomState;
 use kernel::Moment;
 
 use crate::pairs::Pairs;
-use crate::session::{Failure, Resume};
+use crate::session::{Failure, Resume, Session};
 use crate::sql::Touches;
 use crate::statements::Statement;
 use crate::stats::StatementCells;
@@ -32,8 +32,16 @@ pub(crate) struct Backend {
     pub(crate) passing: usize,
     /// What it has prepared.
     pub(crate) known: Known,
-    /// Its unnamed statement, if it has one.
-    pub(crate) unnamed: Option<Arc<Statement>>,
+    /// Its unnamed statement.
+    pub(crate) unnamed: Unnamed,
+    /// Messages of the extended protocol were sent and no Sync behind them: what they did is not committed.
+    pub(crate) in_batch: bool,
+    /// A message was sent that takes prepared statements away: nothing is sent behind its batch before it is answered.
+    pub(crate) is_sweeping: bool,
+    /// What a `DEALLOCATE` that is under way takes away.
+    pub(crate) deallocating: Option<Deallocating>,
+    /// A Sync that was sent to a COPY: the COPY passes it over, but if it fails early, Sync is answered.
+    pub(crate) has_loose_sync: bool,
     /// Some of what it has prepared is not what it was: all of it is given up when the transaction is over.
     pub(crate) is_stale: bool,
     /// Names, not of the pooler's, that were prepared by accident of an error and have to be closed.
@@ -55,12 +63,26 @@ pub(crate) struct Backend {
 /// What was sent and waits for its answer.
 #[derive(Debug)]
 pub(crate) enum Reply {
-    /// Parse. The statement is known once it is answered, and not if it fails.
+    /// Parse with a name. The statement is known once it is answered, and not if it fails.
     Parse {
-        /// Its id; `None`: it has no name.
+        /// Its id; `None`: it is none that the pooler names.
         id: Option<u64>,
         /// The client's name for it, if the client asked for it.
         name: Option<Box<[u8]>>,
+        /// Whether the client has not asked for it.
+        is_silent: bool,
+    },
+    /// Parse without a name.
+    Unnamed {
+        /// The client's unnamed statement before.
+        before: Option<Arc<Statement>>,
+        /// Whether the client has not asked for it.
+        is_silent: bool,
+    },
+    /// Close of the unnamed statement.
+    CloseUnnamed {
+        /// The client's unnamed statement before.
+        before: Option<Arc<Statement>>,
         /// Whether the client has not asked for it.
         is_silent: bool,
     },
@@ -75,21 +97,47 @@ pub(crate) enum Reply {
     Describe,
     /// Execute.
     Execute(Measure),
-    /// Close.
-    Close {
-        /// Whether the client has not asked for it.
-        is_silent: bool,
-    },
+    /// Close of a portal.
+    Close,
+    /// Close of a statement that makes room for another; the client has not asked for it.
+    Evict(Arc<Statement>),
     /// Close of a statement that stays: the pooler answers.
-    Closed,
+    Closed {
+        /// What the client has given up, by which name.
+        was: Option<(Box<[u8]>, Arc<Statement>)>,
+    },
     /// A simple query, to its `ReadyForQuery`.
     Query(Measure),
     /// A function call, to its `ReadyForQuery`.
     Call,
     /// Sync.
     Sync,
+    /// Sync that the client has not asked for.
+    Quiet,
     /// The end of the data of a COPY, which nothing answers.
     CopyEnd,
+}
+
+/// What a `DEALLOCATE` takes away, unless it fails.
+#[derive(Debug)]
+pub(crate) struct Deallocating {
+    /// The client's name for it.
+    pub(crate) name: Box<[u8]>,
+    /// What it is.
+    pub(crate) statement: Arc<Statement>,
+    /// Whether the server has it.
+    pub(crate) is_there: bool,
+}
+
+/// What is known of a connection's unnamed statement.
+#[derive(Debug)]
+pub(crate) enum Unnamed {
+    /// There is none.
+    Nothing,
+    /// It is this one.
+    Is(Arc<Statement>),
+    /// Messages were passed over: it is what it was before, whatever that is.
+    Unsure,
 }
 
 /// A statement that runs.
@@ -123,8 +171,8 @@ pub(crate) struct Chore {
 pub(crate) enum ChoreKind {
     /// The client's settings are set.
     Replay {
-        /// What is in force then.
-        wanted: Arc<Pairs>,
+        /// What is in force if it fails.
+        before: Arc<Pairs>,
     },
     /// A transaction that had lost its connection goes on.
     Begin {
@@ -167,6 +215,8 @@ pub(crate) struct Turn {
     pub(crate) has_failed: bool,
     /// How many statements there were.
     pub(crate) statements: u64,
+    /// Whether what was sent last leaves a transaction open, if it succeeds; `None`: as the server says.
+    pub(crate) leaves_open: Option<bool>,
 }
 
 /// The statements that a connection has prepared, up to a bound; the one that was used least recently goes first.
@@ -192,7 +242,11 @@ impl Backend {
             copy_in: false,
             passing: 0,
             known: Known::default(),
-            unnamed: None,
+            unnamed: Unnamed::Nothing,
+            in_batch: false,
+            is_sweeping: false,
+            deallocating: None,
+            has_loose_sync: false,
             is_stale: false,
             litter: Vec::new(),
             settings: nothing,
@@ -206,7 +260,63 @@ impl Backend {
 
     /// Whether it owes no answer and no transaction is open.
     pub(crate) fn is_at_rest(&self) -> bool {
-        self.status == b'I' && self.replies.is_empty() && self.chore.is_none() && !self.is_failed && self.passing == 0
+        self.status == b'I'
+            && self.replies.is_empty()
+            && self.chore.is_none()
+            && !self.is_in_batch()
+            && self.passing == 0
+    }
+
+    /// Whether a batch of the extended protocol has no end yet: what it did is not committed, or will be passed over.
+    pub(crate) fn is_in_batch(&self) -> bool {
+        self.in_batch || self.is_failed
+    }
+
+    /// Whether answers have to come before anything else is sent.
+    pub(crate) fn is_held(&self) -> bool {
+        self.is_sweeping && matches!(self.replies.back(), Some(Reply::Sync | Reply::Quiet | Reply::Query(_) | Reply::Call))
+    }
+
+    /// Takes back what the replies up to `end` stand for: the first of them failed, the others were passed over. Or, with
+    /// `is_lost`, all of them were lost. What ran is given to `ended`.
+    pub(crate) fn undo(&mut self, mut session: Option<&mut Session>, end: usize, is_lost: bool, mut ended: impl FnMut(Measure)) {
+        let mut left = end;
+        for reply in self.replies.drain(..end).rev() {
+            left -= 1;
+            let has_failed = left == 0 && !is_lost;
+            match reply {
+                Reply::Parse { id, name, .. } => {
+                    if let Some(id) = id {
+                        self.known.remove(id);
+                        if let Some(taken) = self.deallocating.as_mut().filter(|taken| taken.statement.id == id) {
+                            taken.is_there = false;
+                        }
+                    }
+                    if let (Some(name), Some(session)) = (name, session.as_deref_mut()) {
+                        session.statements.remove(&name);
+                    }
+                }
+                Reply::Parsed { name } => {
+                    if let Some(session) = session.as_deref_mut() {
+                        session.statements.remove(&name);
+                    }
+                }
+                Reply::Unnamed { before, is_silent } | Reply::CloseUnnamed { before, is_silent } => {
+                    self.unnamed = if has_failed { Unnamed::Nothing } else { Unnamed::Unsure };
+                    if let Some(session) = session.as_deref_mut().filter(|_| !is_silent) {
+                        session.unnamed = before.filter(|_| !has_failed);
+                    }
+                }
+                Reply::Closed { was: Some((name, statement)) } => {
+                    if let Some(session) = session.as_deref_mut() {
+                        session.statements.insert(name, statement);
+                    }
+                }
+                Reply::Evict(statement) => self.known.insert(&statement),
+                Reply::Execute(measure) => ended(measure),
+                _ => {}
+            }
+        }
     }
 }
 
@@ -228,6 +338,7 @@ impl Turn {
         self.unnamed = unnamed;
         self.has_failed = false;
         self.statements = 0;
+        self.leaves_open = None;
     }
 }
 

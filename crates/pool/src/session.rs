@@ -34,6 +34,8 @@ pub(crate) struct Session {
     pub(crate) resume: Option<Resume>,
     /// What its next message is answered with, because it could not be told when it happened.
     pub(crate) owed: Option<Box<Failure>>,
+    /// How often its transaction has moved to another connection.
+    pub(crate) moves: u8,
     /// Why it keeps its connection; empty: it does not.
     pub(crate) pinned: Option<Box<str>>,
 }
@@ -72,6 +74,7 @@ impl Session {
             skipping: None,
             resume: None,
             owed: None,
+            moves: 0,
             pinned: None,
         }
     }
