@@ -116,6 +116,8 @@ pub(crate) enum Reply {
     Quiet,
     /// The end of the data of a COPY, which nothing answers.
     CopyEnd,
+    /// The simple query that follows drops the client's unnamed statement, which was this one, unless it is passed over.
+    Forgets(Option<Arc<Statement>>),
 }
 
 /// What a `DEALLOCATE` takes away, unless it fails.
@@ -277,11 +279,23 @@ impl Backend {
         self.is_sweeping && matches!(self.replies.back(), Some(Reply::Sync | Reply::Quiet | Reply::Query(_) | Reply::Call))
     }
 
+    /// A `DEALLOCATE` has failed, or was passed over.
+    pub(crate) fn not_deallocated(&mut self, session: Option<&mut Session>) {
+        let Some(taken) = self.deallocating.take() else { return };
+        if taken.is_there {
+            self.known.insert(&taken.statement);
+        }
+        if let Some(session) = session {
+            session.statements.insert(taken.name, taken.statement);
+        }
+    }
+
     /// Takes back what the replies up to `end` stand for: the first of them failed, the others were passed over. Or, with
     /// `is_lost`, all of them were lost. What ran is given to `ended`.
     pub(crate) fn undo(&mut self, mut session: Option<&mut Session>, end: usize, is_lost: bool, mut ended: impl FnMut(Measure)) {
+        let mut replies = std::mem::take(&mut self.replies);
         let mut left = end;
-        for reply in self.replies.drain(..end).rev() {
+        for reply in replies.drain(..end).rev() {
             left -= 1;
             let has_failed = left == 0 && !is_lost;
             match reply {
@@ -312,11 +326,18 @@ impl Backend {
                         session.statements.insert(name, statement);
                     }
                 }
+                Reply::Forgets(before) => {
+                    if let Some(session) = session.as_deref_mut() {
+                        session.unnamed = before;
+                    }
+                }
+                Reply::Query(_) => self.not_deallocated(session.as_deref_mut()),
                 Reply::Evict(statement) => self.known.insert(&statement),
                 Reply::Execute(measure) => ended(measure),
                 _ => {}
             }
         }
+        self.replies = replies;
     }
 }
 

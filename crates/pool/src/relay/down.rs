@@ -62,6 +62,11 @@ pub(crate) fn down(
             let n = backend.passing.min(input.len() - at);
             backend.passing -= n;
             at += n;
+            if backend.passing == 0 {
+                out.extend_from_slice(&input[run..at]);
+                run = at;
+                put_due(backend, out);
+            }
             continue;
         }
         let Some(frame) = wire::frame(&input[at..])? else { break };
@@ -87,6 +92,7 @@ pub(crate) fn down(
         let mut step = Step { session: session.as_deref_mut(), backend, below, outcome: &mut outcome, is_async_told };
         let verdict = step.message(frame.tag, &have[HEADER..])?;
         is_async_told |= !is_answer && verdict == Verdict::Pass;
+        backend.passing = frame.len - have.len();
         if is_answer && verdict != Verdict::Rewind {
             put_due(backend, &mut behind);
         }
@@ -103,7 +109,6 @@ pub(crate) fn down(
             out.extend_from_slice(&behind);
             run = end;
         }
-        backend.passing = frame.len - have.len();
         at = end;
         if backend.passing > 0 && verdict != Verdict::Pass {
             return Err(WireError::Value { message: "a message", what: "more bytes than a server sends" });
@@ -352,14 +357,7 @@ impl Step<'_, '_, '_> {
         if let Some(Reply::Query(measure)) = self.backend.replies.front_mut() {
             measure.has_failed = true;
             self.backend.turn.has_failed = true;
-            if let Some(taken) = self.backend.deallocating.take() {
-                if taken.is_there {
-                    self.backend.known.insert(&taken.statement);
-                }
-                if let Some(session) = &mut self.session {
-                    session.statements.insert(taken.name, taken.statement);
-                }
-            }
+            self.backend.not_deallocated(self.session.as_deref_mut());
             return Ok(Verdict::Pass);
         }
         if let Some(Reply::Call) = self.backend.replies.front() {
@@ -448,11 +446,15 @@ impl Step<'_, '_, '_> {
 
 /// Appends what is answered here, as far as its turn has come.
 pub(crate) fn put_due(backend: &mut Backend, out: &mut Vec<u8>) {
+    if backend.passing > 0 {
+        // Not within a message that is not all there.
+        return;
+    }
     while let Some(front) = backend.replies.front() {
         match front {
             Reply::Parsed { .. } => messages::put_parse_complete(out),
             Reply::Closed { .. } => messages::put_close_complete(out),
-            Reply::CopyEnd => {}
+            Reply::CopyEnd | Reply::Forgets(_) => {}
             _ => break,
         }
         backend.replies.pop_front();

@@ -151,7 +151,6 @@ impl Bench {
             }
             if self.is_rewinding && !self.backend.replies.is_empty() {
                 self.backend.replies.clear();
-                self.marks.push("rewinds");
             }
             self.go_up();
             if done.taken == 0 || self.from_server.is_empty() {

@@ -124,7 +124,8 @@ impl<'a> Message<'a> {
             tag::COPY_DATA | tag::FUNCTION_CALL | tag::COPY_FAIL => Ok(true),
             tag::QUERY => Ok(is_whole || self.len > QUERY_MAX && self.have.len() >= (64 << 10)),
             tag::PARSE if self.len > PARSE_MAX => Err(too_long()),
-            tag::BIND if is_whole => Ok(true),
+            // A small one is waited for, so that it can be sent a second time.
+            tag::BIND if is_whole || self.len <= NAMES_MAX => Ok(is_whole),
             tag::BIND => match Bind::read_names(self.have.get(HEADER..).unwrap_or_default())? {
                 Some(_) => Ok(true),
                 None if self.have.len() > NAMES_MAX => Err(too_long()),
@@ -244,8 +245,11 @@ impl Relay<'_, '_> {
         let text = if is_whole { frontend::query_text(message.body())? } else { message.body() };
         let mut scan = sql::scan(text);
         // The server drops it, so that whoever binds it gets the error that is due; unless the query is passed over.
-        self.session.unnamed = None;
+        let before = self.session.unnamed.take();
         self.backend.unnamed = if self.backend.in_batch { Unnamed::Unsure } else { Unnamed::Nothing };
+        if self.backend.in_batch {
+            self.backend.replies.push_back(Reply::Forgets(before));
+        }
         let is_first = self.backend.is_at_rest() && self.backend.turn.statements == 0;
         let rewritten =
             if is_whole && scan.touches.has(Touches::DEALLOCATE) { self.deallocate(text) } else { None };
@@ -428,8 +432,9 @@ impl Relay<'_, '_> {
                 self.ensure(&statement);
                 (Cow::Borrowed(statement.name(room)), Some(statement))
             }
-            // The server says that there is none, by the name that the client knows, unless that is one of the pooler's.
-            None if name.starts_with(PREFIX) => (Cow::Owned([name, b"?"].concat()), None),
+            // The server says that there is none, by the name that the client knows, unless that is one of the pooler's
+            // or one that it left there.
+            None if name.starts_with(PREFIX) || self.backend.litter.iter().any(|left| **left == *name) => (Cow::Owned([name, b"?"].concat()), None),
             None => (Cow::Borrowed(name), None),
         }
     }

@@ -53,6 +53,16 @@ impl Worker {
         let held = std::mem::replace(&mut server.client, None);
         debug_assert_eq!(held, Some(client), "a connection's client has it");
         let lost = self.take_server(at);
+        if lost.as_ref().is_some_and(|lost| lost.backend.passing > 0) {
+            // The client has a part of a message: nothing can be told behind it.
+            let cells = self.groups[group].shared.cells.shard(self.index);
+            cells.fail(Counted::ServerLost);
+            self.unpin(client);
+            self.clients[client].state = State::Idle;
+            self.client_gone(client);
+            self.grow(group);
+            return;
+        }
         // What was asked for is what the session has left there, and it is gone.
         let is_pinned = was_asking || self.clients[client].session.pinned.is_some();
         self.unpin(client);
@@ -154,9 +164,6 @@ impl Worker {
             session.dropping = std::mem::take(&mut session.passing);
         }
         backend.undo(Some(session), backend.replies.len(), true, |_| {});
-        if let Some(taken) = backend.deallocating.take() {
-            session.statements.insert(taken.name, taken.statement);
-        }
         let group = self.clients[at].group;
         self.groups[group].shared.cells.shard(self.index).fail(Counted::ServerLost);
         if self.send_client(at, &out) {

@@ -2,6 +2,7 @@
 //! message of an extended one, after which everything up to Sync is passed over.
 
 use super::Worker;
+use crate::client::State;
 use crate::session::{Failure, Resume, Session};
 use crate::sql::{self, Kind, Touches};
 use crate::wire::frontend::{self, Bind, Parse};
@@ -58,6 +59,13 @@ impl Worker {
 
     /// Sends a client away with an error.
     pub(super) fn dismiss(&mut self, at: usize, failure: &Failure) {
+        if let State::Linked(server) = self.clients[at].state
+            && self.servers[server].backend.passing > 0
+        {
+            // It is within a message that is not all there, where nothing can be told.
+            self.client_gone(at);
+            return;
+        }
         let mut out = Vec::new();
         put(&mut out, "FATAL", failure);
         self.say_goodbye(at, &out);

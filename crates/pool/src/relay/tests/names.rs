@@ -7,8 +7,8 @@ fn a_statement_is_prepared_once_and_answered_here_the_second_time() {
     script(&[
         Up("P a select 1 / D S a / S", "P _ek0 select 1 / D S _ek0 / S", ""),
         Down("1 / t / T / Z I", "1 / t / T / Z I", "over"),
-        Up("P b select 1 / B _ b / D P / E / S", "B _ _ek0 / D P _ / E _ / S", "1"),
-        Down("2 / T / D x / C SELECT 1 / Z I", "2 / T / D x / C SELECT 1 / Z I", "over"),
+        Up("P b select 1 / B _ b / D P / E / S", "B _ _ek0 / D P _ / E _ / S", ""),
+        Down("2 / T / D x / C SELECT 1 / Z I", "1 / 2 / T / D x / C SELECT 1 / Z I", "over"),
         // Elsewhere it is not there yet.
         Elsewhere,
         Up("B _ a / E / S", "P _ek0 select 1 / B _ _ek0 / E _ / S", ""),
@@ -75,8 +75,8 @@ fn an_unnamed_statement_follows_its_client_and_nobody_else() {
         Down("1 / Z I", "1 / Z I", "over"),
         Up("B _ gone / Q select 1 / S", "B _ gone / Q select 1 / S", ""),
         Down("E 26000 no / Z I", "E 26000 no / Z I", "over"),
-        Up("B _ _ / S", "C S _ / B _ _ / S", ""),
-        Down("3 / E 26000 no / Z I", "E 26000 no / Z I", "over"),
+        Up("B _ _ / S", "P _ mine / B _ _ / S", ""),
+        Down("1 / 2 / Z I", "2 / Z I", "over"),
     ]);
 }
 
@@ -200,7 +200,7 @@ fn a_stale_statement_is_prepared_again_only_for_a_client_that_asks_what_it_retur
     let with = |more: &[Step]| [&prepared[..], more].concat();
     script(&with(&[
         Up("B _ a / D P / E / S", "B _ _ek0 / D P _ / E _ / S", ""),
-        Down("STALE / Z I", "", "rewinds again"),
+        Down("STALE / Z I", "", "again"),
     ]));
     const TOLD: &str = "E 0A000 cached plan must not change result type / Z I";
     script(&with(&[Up("B _ a / E / S", "B _ _ek0 / E _ / S", ""), Down("STALE / Z I", TOLD, "over")]));
