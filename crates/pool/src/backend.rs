@@ -38,6 +38,8 @@ pub(crate) struct Backend {
     pub(crate) in_batch: bool,
     /// A message was sent that takes prepared statements away: nothing is sent behind its batch before it is answered.
     pub(crate) is_sweeping: bool,
+    /// The client's next message depends on how a batch ends that is under way.
+    pub(crate) is_waiting: bool,
     /// What a `DEALLOCATE` that is under way takes away.
     pub(crate) deallocating: Option<Deallocating>,
     /// A Sync that was sent to a COPY: the COPY passes it over, but if it fails early, Sync is answered.
@@ -247,6 +249,7 @@ impl Backend {
             unnamed: Unnamed::Nothing,
             in_batch: false,
             is_sweeping: false,
+            is_waiting: false,
             deallocating: None,
             has_loose_sync: false,
             is_stale: false,
@@ -276,6 +279,29 @@ impl Backend {
 
     /// Whether answers have to come before anything else is sent.
     pub(crate) fn is_held(&self) -> bool {
+        self.is_waiting || self.sweeps()
+    }
+
+    /// Whether no batch before this one can change what a name stands for by failing.
+    pub(crate) fn is_settled(&self, is_unnamed: bool) -> bool {
+        let mut is_before = false;
+        for reply in self.replies.iter().rev() {
+            match reply {
+                Reply::Sync | Reply::Quiet | Reply::Query(_) | Reply::Call => is_before = true,
+                Reply::Unnamed { .. } | Reply::CloseUnnamed { .. } | Reply::Forgets(_) if is_unnamed => return !is_before,
+                Reply::Parse { .. } | Reply::Parsed { .. } | Reply::Closed { .. } | Reply::Evict(_)
+                    if is_before && !is_unnamed =>
+                {
+                    return false;
+                }
+                _ => {}
+            }
+        }
+        true
+    }
+
+    /// Whether what takes prepared statements away has been sent, and its end.
+    pub(crate) fn sweeps(&self) -> bool {
         self.is_sweeping && matches!(self.replies.back(), Some(Reply::Sync | Reply::Quiet | Reply::Query(_) | Reply::Call))
     }
 
@@ -295,6 +321,7 @@ impl Backend {
     pub(crate) fn undo(&mut self, mut session: Option<&mut Session>, end: usize, is_lost: bool, mut ended: impl FnMut(Measure)) {
         let mut replies = std::mem::take(&mut self.replies);
         let mut left = end;
+        let (mut found, mut restored) = (None, None);
         for reply in replies.drain(..end).rev() {
             left -= 1;
             let has_failed = left == 0 && !is_lost;
@@ -316,9 +343,9 @@ impl Backend {
                     }
                 }
                 Reply::Unnamed { before, is_silent } | Reply::CloseUnnamed { before, is_silent } => {
-                    self.unnamed = if has_failed { Unnamed::Nothing } else { Unnamed::Unsure };
-                    if let Some(session) = session.as_deref_mut().filter(|_| !is_silent) {
-                        session.unnamed = before.filter(|_| !has_failed);
+                    found = Some(if has_failed { Unnamed::Nothing } else { Unnamed::Unsure });
+                    if !is_silent {
+                        restored = Some(before.filter(|_| !has_failed));
                     }
                 }
                 Reply::Closed { was: Some((name, statement)) } => {
@@ -326,11 +353,7 @@ impl Backend {
                         session.statements.insert(name, statement);
                     }
                 }
-                Reply::Forgets(before) => {
-                    if let Some(session) = session.as_deref_mut() {
-                        session.unnamed = before;
-                    }
-                }
+                Reply::Forgets(before) => restored = Some(before),
                 Reply::Query(_) => self.not_deallocated(session.as_deref_mut()),
                 Reply::Evict(statement) => self.known.insert(&statement),
                 Reply::Execute(measure) => ended(measure),
@@ -338,6 +361,28 @@ impl Backend {
             }
         }
         self.replies = replies;
+        // What was sent since has the last word.
+        for reply in &mut self.replies {
+            match reply {
+                Reply::Query(_) => return,
+                Reply::Unnamed { before, is_silent } | Reply::CloseUnnamed { before, is_silent } => {
+                    if !*is_silent {
+                        *before = restored.unwrap_or_else(|| before.take());
+                        return;
+                    }
+                    found = None;
+                }
+                Reply::Forgets(before) => {
+                    *before = restored.unwrap_or_else(|| before.take());
+                    return;
+                }
+                _ => {}
+            }
+        }
+        self.unnamed = found.unwrap_or_else(|| std::mem::replace(&mut self.unnamed, Unnamed::Unsure));
+        if let (Some(session), Some(restored)) = (session, restored) {
+            session.unnamed = restored;
+        }
     }
 }
 

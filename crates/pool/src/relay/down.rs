@@ -357,7 +357,9 @@ impl Step<'_, '_, '_> {
         if let Some(Reply::Query(measure)) = self.backend.replies.front_mut() {
             measure.has_failed = true;
             self.backend.turn.has_failed = true;
-            self.backend.not_deallocated(self.session.as_deref_mut());
+            if self.backend.replies.len() == 1 {
+                self.backend.not_deallocated(self.session.as_deref_mut());
+            }
             return Ok(Verdict::Pass);
         }
         if let Some(Reply::Call) = self.backend.replies.front() {
@@ -422,7 +424,10 @@ impl Step<'_, '_, '_> {
         let mut verdict = Verdict::Pass;
         match self.backend.replies.pop_front() {
             Some(Reply::Query(measure)) => {
-                self.backend.deallocating = None;
+                if self.backend.replies.is_empty() {
+                    // Nothing is sent behind a DEALLOCATE.
+                    self.backend.deallocating = None;
+                }
                 self.ended(&measure);
             }
             Some(Reply::Sync | Reply::Call) => {}

@@ -51,6 +51,7 @@ pub(crate) fn up(
 ) -> Result<Up, WireError> {
     let mut at = 0;
     let mut next = Next::More;
+    backend.is_waiting = false;
     while at < input.len() {
         if session.passing > 0 {
             let n = session.passing.min(input.len() - at);
@@ -72,7 +73,7 @@ pub(crate) fn up(
             break;
         }
         if backend.is_sweeping {
-            if backend.is_held() {
+            if backend.sweeps() {
                 next = Next::Answers;
                 break;
             }
@@ -84,6 +85,11 @@ pub(crate) fn up(
             break;
         }
         if !message.is_enough()? {
+            break;
+        }
+        if !backend.replies.is_empty() && !context.is_session_mode && !message.is_settled(backend)? {
+            backend.is_waiting = true;
+            next = Next::Answers;
             break;
         }
         Relay { session, backend, out, context }.message(&message)?;
@@ -135,6 +141,21 @@ impl<'a> Message<'a> {
             _ if self.len > NAMES_MAX => Err(too_long()),
             _ => Ok(is_whole),
         }
+    }
+
+    /// Whether what it names does not depend on how a batch ends that is under way.
+    fn is_settled(&self, backend: &Backend) -> Result<bool, WireError> {
+        let name = match self.tag {
+            tag::BIND => Bind::read_names(self.body())?.map(|bind| bind.statement),
+            // A Parse without a name depends on nothing.
+            tag::PARSE => Some(Parse::read(self.body())?.name).filter(|name| !name.is_empty()),
+            tag::DESCRIBE | tag::CLOSE => {
+                let target = Target::read(self.body())?;
+                (target.kind == b'S').then_some(target.name)
+            }
+            _ => None,
+        };
+        Ok(name.is_none_or(|name| backend.is_settled(name.is_empty())))
     }
 
     fn body(&self) -> &'a [u8] {

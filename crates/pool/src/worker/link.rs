@@ -284,6 +284,7 @@ impl Worker {
         };
         self.scratch = out;
         let mut taken = outcome.taken;
+        let has_waited = self.servers.get_mut(at).is_some_and(|s| std::mem::take(&mut s.backend.is_waiting));
         if !is_there || !self.servers.contains(at) {
             // The client left, and with it perhaps the connection.
             return self.servers.contains(at).then_some((taken, true));
@@ -309,7 +310,7 @@ impl Worker {
             // Answers make room for more.
             let waits = self.clients[client].is_readable || !self.clients[client].pending.is_empty();
             let backend = &self.servers[at].backend;
-            if waits && (!is_under_way(backend) || backend.is_sweeping) || self.was_full(at) {
+            if waits && (!is_under_way(backend) || backend.is_sweeping || has_waited) || self.was_full(at) {
                 self.ready_client(client);
             }
         }

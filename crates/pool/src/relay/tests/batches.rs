@@ -39,8 +39,10 @@ fn a_batch_without_sync_is_not_over() {
 #[test]
 fn several_batches_are_under_way_at_once() {
     script(&[
-        Up("P a one / S / B _ a / E / S / B _ x / E / S / B _ a / E / S", "P _ek0 one / S / B _ _ek0 / E _ / S / B _ x / E _ / S / B _ _ek0 / E _ / S", ""),
-        Down("1 / Z I / 2 / D v / C SELECT 1 / Z I", "1 / Z I / 2 / D v / C SELECT 1 / Z I", ""),
+        Up("P a one / S", "P _ek0 one / S", ""),
+        Down("1 / Z I", "1 / Z I", "over"),
+        Up("B _ a / E / S / B _ x / E / S / B _ a / E / S", "B _ _ek0 / E _ / S / B _ x / E _ / S / B _ _ek0 / E _ / S", ""),
+        Down("2 / D v / C SELECT 1 / Z I", "2 / D v / C SELECT 1 / Z I", ""),
         Down("E 26000 no / Z I / 2 / C SELECT 0 / Z I", "E 26000 no / Z I / 2 / C SELECT 0 / Z I", "over"),
     ]);
 }
