@@ -7,7 +7,7 @@ use foldhash::fast::RandomState;
 use kernel::Moment;
 
 use crate::pairs::Pairs;
-use crate::session::{Failure, Resume};
+use crate::session::{Failure, Resume, Session};
 use crate::sql::Touches;
 use crate::statements::Statement;
 use crate::stats::StatementCells;
@@ -33,8 +33,18 @@ pub(crate) struct Backend {
     pub(crate) passing: usize,
     /// What it has prepared.
     pub(crate) known: Known,
-    /// Its unnamed statement, if it has one.
-    pub(crate) unnamed: Option<Arc<Statement>>,
+    /// Its unnamed statement.
+    pub(crate) unnamed: Unnamed,
+    /// Messages of the extended protocol were sent and no Sync behind them: what they did is not committed.
+    pub(crate) in_batch: bool,
+    /// A message was sent that takes prepared statements away: nothing is sent behind its batch before it is answered.
+    pub(crate) is_sweeping: bool,
+    /// The client's next message depends on how a batch ends that is under way.
+    pub(crate) is_waiting: bool,
+    /// What a `DEALLOCATE` that is under way takes away.
+    pub(crate) deallocating: Option<Deallocating>,
+    /// A Sync that was sent to a COPY: the COPY passes it over, but if it fails early, Sync is answered.
+    pub(crate) has_loose_sync: bool,
     /// Some of what it has prepared is not what it was: all of it is given up when the transaction is over.
     pub(crate) is_stale: bool,
     /// Names, not of the pooler's, that were prepared by accident of an error and have to be closed.
@@ -58,12 +68,26 @@ pub(crate) struct Backend {
 /// What was sent and waits for its answer.
 #[derive(Debug)]
 pub(crate) enum Reply {
-    /// Parse. The statement is known once it is answered, and not if it fails.
+    /// Parse with a name. The statement is known once it is answered, and not if it fails.
     Parse {
-        /// Its id; `None`: it has no name.
+        /// Its id; `None`: it is none that the pooler names.
         id: Option<u64>,
         /// The client's name for it, if the client asked for it.
         name: Option<Box<[u8]>>,
+        /// Whether the client has not asked for it.
+        is_silent: bool,
+    },
+    /// Parse without a name.
+    Unnamed {
+        /// The client's unnamed statement before.
+        before: Option<Arc<Statement>>,
+        /// Whether the client has not asked for it.
+        is_silent: bool,
+    },
+    /// Close of the unnamed statement.
+    CloseUnnamed {
+        /// The client's unnamed statement before.
+        before: Option<Arc<Statement>>,
         /// Whether the client has not asked for it.
         is_silent: bool,
     },
@@ -78,21 +102,49 @@ pub(crate) enum Reply {
     Describe,
     /// Execute.
     Execute(Measure),
-    /// Close.
-    Close {
-        /// Whether the client has not asked for it.
-        is_silent: bool,
-    },
+    /// Close of a portal.
+    Close,
+    /// Close of a statement that makes room for another; the client has not asked for it.
+    Evict(Arc<Statement>),
     /// Close of a statement that stays: the pooler answers.
-    Closed,
+    Closed {
+        /// What the client has given up, by which name.
+        was: Option<(Box<[u8]>, Arc<Statement>)>,
+    },
     /// A simple query, to its `ReadyForQuery`.
     Query(Measure),
     /// A function call, to its `ReadyForQuery`.
     Call,
     /// Sync.
     Sync,
+    /// Sync that the client has not asked for.
+    Quiet,
     /// The end of the data of a COPY, which nothing answers.
     CopyEnd,
+    /// The simple query that follows drops the client's unnamed statement, which was this one, unless it is passed over.
+    Forgets(Option<Arc<Statement>>),
+}
+
+/// What a `DEALLOCATE` takes away, unless it fails.
+#[derive(Debug)]
+pub(crate) struct Deallocating {
+    /// The client's name for it.
+    pub(crate) name: Box<[u8]>,
+    /// What it is.
+    pub(crate) statement: Arc<Statement>,
+    /// Whether the server has it.
+    pub(crate) is_there: bool,
+}
+
+/// What is known of a connection's unnamed statement.
+#[derive(Debug)]
+pub(crate) enum Unnamed {
+    /// There is none.
+    Nothing,
+    /// It is this one.
+    Is(Arc<Statement>),
+    /// Messages were passed over: it is what it was before, whatever that is.
+    Unsure,
 }
 
 /// A statement that runs.
@@ -126,8 +178,8 @@ pub(crate) struct Chore {
 pub(crate) enum ChoreKind {
     /// The client's settings are set.
     Replay {
-        /// What is in force then.
-        wanted: Arc<Pairs>,
+        /// What is in force if it fails.
+        before: Arc<Pairs>,
     },
     /// A transaction that had lost its connection goes on.
     Begin {
@@ -172,6 +224,8 @@ pub(crate) struct Turn {
     pub(crate) is_counted: bool,
     /// How many statements there were.
     pub(crate) statements: u64,
+    /// Whether what was sent last leaves a transaction open, if it succeeds; `None`: as the server says.
+    pub(crate) leaves_open: Option<bool>,
 }
 
 /// The statements that a connection has prepared, up to a bound; the one that was used least recently goes first.
@@ -197,7 +251,12 @@ impl Backend {
             copy_in: false,
             passing: 0,
             known: Known::default(),
-            unnamed: None,
+            unnamed: Unnamed::Nothing,
+            in_batch: false,
+            is_sweeping: false,
+            is_waiting: false,
+            deallocating: None,
+            has_loose_sync: false,
             is_stale: false,
             litter: Vec::new(),
             settings: nothing,
@@ -212,7 +271,124 @@ impl Backend {
 
     /// Whether it owes no answer and no transaction is open.
     pub(crate) fn is_at_rest(&self) -> bool {
-        self.status == b'I' && self.replies.is_empty() && self.chore.is_none() && !self.is_failed && self.passing == 0
+        self.status == b'I'
+            && self.replies.is_empty()
+            && self.chore.is_none()
+            && !self.is_in_batch()
+            && self.passing == 0
+    }
+
+    /// Whether a batch of the extended protocol has no end yet: what it did is not committed, or will be passed over.
+    pub(crate) fn is_in_batch(&self) -> bool {
+        self.in_batch || self.is_failed
+    }
+
+    /// Whether answers have to come before anything else is sent.
+    pub(crate) fn is_held(&self) -> bool {
+        self.is_waiting || self.sweeps()
+    }
+
+    /// Whether no batch before this one can change what a name stands for by failing.
+    pub(crate) fn is_settled(&self, is_unnamed: bool) -> bool {
+        let mut is_before = false;
+        for reply in self.replies.iter().rev() {
+            match reply {
+                Reply::Sync | Reply::Quiet | Reply::Query(_) | Reply::Call => is_before = true,
+                Reply::Unnamed { .. } | Reply::CloseUnnamed { .. } | Reply::Forgets(_) if is_unnamed => return !is_before,
+                Reply::Parse { .. } | Reply::Parsed { .. } | Reply::Closed { .. } | Reply::Evict(_)
+                    if is_before && !is_unnamed =>
+                {
+                    return false;
+                }
+                _ => {}
+            }
+        }
+        true
+    }
+
+    /// Whether what takes prepared statements away has been sent, and its end.
+    pub(crate) fn sweeps(&self) -> bool {
+        self.is_sweeping && matches!(self.replies.back(), Some(Reply::Sync | Reply::Quiet | Reply::Query(_) | Reply::Call))
+    }
+
+    /// A `DEALLOCATE` has failed, or was passed over.
+    pub(crate) fn not_deallocated(&mut self, session: Option<&mut Session>) {
+        let Some(taken) = self.deallocating.take() else { return };
+        if taken.is_there {
+            self.known.insert(&taken.statement);
+        }
+        if let Some(session) = session {
+            session.statements.insert(taken.name, taken.statement);
+        }
+    }
+
+    /// Takes back what the replies up to `end` stand for: the first of them failed, the others were passed over. Or, with
+    /// `is_lost`, all of them were lost. What ran is given to `ended`.
+    pub(crate) fn undo(&mut self, mut session: Option<&mut Session>, end: usize, is_lost: bool, mut ended: impl FnMut(Measure)) {
+        let mut replies = std::mem::take(&mut self.replies);
+        let mut left = end;
+        let (mut found, mut restored) = (None, None);
+        for reply in replies.drain(..end).rev() {
+            left -= 1;
+            let has_failed = left == 0 && !is_lost;
+            match reply {
+                Reply::Parse { id, name, .. } => {
+                    if let Some(id) = id {
+                        self.known.remove(id);
+                        if let Some(taken) = self.deallocating.as_mut().filter(|taken| taken.statement.id == id) {
+                            taken.is_there = false;
+                        }
+                    }
+                    if let (Some(name), Some(session)) = (name, session.as_deref_mut()) {
+                        session.statements.remove(&name);
+                    }
+                }
+                Reply::Parsed { name } => {
+                    if let Some(session) = session.as_deref_mut() {
+                        session.statements.remove(&name);
+                    }
+                }
+                Reply::Unnamed { before, is_silent } | Reply::CloseUnnamed { before, is_silent } => {
+                    found = Some(if has_failed { Unnamed::Nothing } else { Unnamed::Unsure });
+                    if !is_silent {
+                        restored = Some(before.filter(|_| !has_failed));
+                    }
+                }
+                Reply::Closed { was: Some((name, statement)) } => {
+                    if let Some(session) = session.as_deref_mut() {
+                        session.statements.insert(name, statement);
+                    }
+                }
+                Reply::Forgets(before) => restored = Some(before),
+                Reply::Query(_) => self.not_deallocated(session.as_deref_mut()),
+                Reply::Evict(statement) => self.known.insert(&statement),
+                Reply::Execute(measure) => ended(measure),
+                _ => {}
+            }
+        }
+        self.replies = replies;
+        // What was sent since has the last word.
+        for reply in &mut self.replies {
+            match reply {
+                Reply::Query(_) => return,
+                Reply::Unnamed { before, is_silent } | Reply::CloseUnnamed { before, is_silent } => {
+                    if !*is_silent {
+                        *before = restored.unwrap_or_else(|| before.take());
+                        return;
+                    }
+                    found = None;
+                }
+                Reply::Forgets(before) => {
+                    *before = restored.unwrap_or_else(|| before.take());
+                    return;
+                }
+                _ => {}
+            }
+        }
+        self.unnamed = found.unwrap_or_else(|| std::mem::replace(&mut self.unnamed, Unnamed::Unsure));
+        if let (Some(session), Some(restored)) = (session, restored) {
+            session.unnamed = restored;
+        }
     }
 }
 
@@ -235,6 +411,7 @@ impl Turn {
         self.has_failed = false;
         self.is_counted = false;
         self.statements = 0;
+        self.leaves_open = None;
     }
 }
 

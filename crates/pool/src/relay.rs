@@ -21,7 +21,8 @@ pub(crate) mod down;
 pub(crate) mod tell;
 pub(crate) mod up;
 
-use std::sync::Arc;
+#[cfg(test)]
+mod tests;
 
 use kernel::Moment;
 
@@ -134,13 +135,4 @@ pub(crate) fn query(text: &str) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len() + 6);
     frontend::put_query(&mut out, text.as_bytes());
     out
-}
-
-/// Whether two hold the same statement.
-fn is_same<T>(a: Option<&Arc<T>>, b: Option<&Arc<T>>) -> bool {
-    match (a, b) {
-        (Some(a), Some(b)) => Arc::ptr_eq(a, b),
-        (None, None) => true,
-        _ => false,
-    }
 }

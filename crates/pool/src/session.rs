@@ -37,6 +37,8 @@ pub(crate) struct Session {
     pub(crate) owed: Option<Box<Failure>>,
     /// The story so far of its transaction, if that moves to another connection.
     pub(crate) story: Option<Box<Transaction>>,
+    /// How often its transaction has moved to another connection.
+    pub(crate) moves: u8,
     /// Why it keeps its connection; empty: it does not.
     pub(crate) pinned: Option<Box<str>>,
 }
@@ -76,6 +78,7 @@ impl Session {
             resume: None,
             owed: None,
             story: None,
+            moves: 0,
             pinned: None,
         }
     }

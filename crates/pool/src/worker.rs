@@ -224,7 +224,11 @@ impl Worker {
     /// Keeps what has not been taken of `pending`.
     fn keep_pending(&mut self, at: usize, mut pending: Vec<u8>, taken: usize) {
         let Some(client) = self.clients.get_mut(at) else { return };
-        debug_assert!(client.pending.is_empty(), "a client's bytes are dealt with by one at a time");
+        if !client.pending.is_empty() {
+            // Its transaction has moved: what it began with comes first.
+            client.pending.extend_from_slice(&pending[taken.min(pending.len())..]);
+            return;
+        }
         if taken >= pending.len() {
             if pending.capacity() <= 4_096 && matches!(client.state, State::Linked(_)) {
                 pending.clear();
@@ -280,7 +284,11 @@ impl Worker {
             State::Startup | State::Proving | State::Idle => client.out.is_empty(),
             State::Linked(server) => {
                 let server = &self.servers[server];
-                server.out.is_empty() && server.backend.chore.is_none() && !server.is_rewinding && !self.is_full(server)
+                server.out.is_empty()
+                    && server.backend.chore.is_none()
+                    && !server.is_rewinding
+                    && !self.is_full(server)
+                    && !server.backend.is_held()
             }
             // What it still sends is read, and passed over.
             State::Leaving => true,

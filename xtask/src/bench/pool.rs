@@ -58,7 +58,7 @@ impl Default for Options {
             only: Vec::new(),
             modes: MODES.to_vec(),
             clients: vec![8, 64, 200],
-            idle: 1000,
+            idle: 3000,
             json: None,
             profile: Profile::Dist,
         }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::Context;
 use super::tell::{Teller, state};
-use crate::backend::{Backend, Chore, Measure, Reply};
+use crate::backend::{Backend, Chore, Measure, Reply, Unnamed};
+use crate::sql::Touches;
 use crate::pairs::{Interner, Pairs};
 use crate::session::{Failure, Session};
 use crate::stats::GroupCells;
@@ -56,18 +57,28 @@ pub(crate) fn down(
     // Where what passes as it is begins.
     let mut run = 0;
     let started = out.len();
+    let mut is_async_told = false;
     while at < input.len() && !outcome.again && outcome.done.is_none() {
         if backend.passing > 0 {
             let n = backend.passing.min(input.len() - at);
             backend.passing -= n;
             at += n;
+            if backend.passing == 0 {
+                out.extend_from_slice(&input[run..at]);
+                run = at;
+                put_due(backend, out);
+            }
             continue;
         }
         let Some(frame) = wire::frame(&input[at..])? else { break };
         let have = &input[at..input.len().min(at + frame.len)];
         let is_whole = have.len() == frame.len;
-        let is_bulk = matches!(frame.tag, tag::DATA_ROW | tag::COPY_DATA | tag::ROW_DESCRIPTION | tag::NOTIFICATION)
-            && backend.chore.is_none();
+        let is_bulk = matches!(
+            frame.tag,
+            tag::DATA_ROW | tag::COPY_DATA | tag::ROW_DESCRIPTION | tag::PARAMETER_DESCRIPTION | tag::FUNCTION_RESULT
+        ) && session.is_some()
+            && backend.chore.is_none()
+            && !*below.is_rewinding;
         if !is_whole && !is_bulk && have.len() < WHOLE_MAX {
             break;
         }
@@ -79,8 +90,10 @@ pub(crate) fn down(
         if is_answer && backend.chore.is_none() && !*below.is_rewinding {
             put_due(backend, &mut before);
         }
-        let mut step = Step { session: session.as_deref_mut(), backend, below, outcome: &mut outcome };
+        let mut step = Step { session: session.as_deref_mut(), backend, below, outcome: &mut outcome, is_async_told };
         let verdict = step.message(frame.tag, &have[HEADER..])?;
+        is_async_told |= !is_answer && verdict == Verdict::Pass;
+        backend.passing = frame.len - have.len();
         if is_answer && verdict != Verdict::Rewind {
             put_due(backend, &mut behind);
         }
@@ -97,7 +110,6 @@ pub(crate) fn down(
             out.extend_from_slice(&behind);
             run = end;
         }
-        backend.passing = frame.len - have.len();
         at = end;
         if backend.passing > 0 && verdict != Verdict::Pass {
             return Err(WireError::Value { message: "a message", what: "more bytes than a server sends" });
@@ -125,6 +137,8 @@ struct Step<'s, 'a, 'c> {
     backend: &'s mut Backend,
     below: &'s mut Below<'a, 'c>,
     outcome: &'s mut Down,
+    /// The client is being told something that is no answer, and must not miss it.
+    is_async_told: bool,
 }
 
 impl Step<'_, '_, '_> {
@@ -132,7 +146,7 @@ impl Step<'_, '_, '_> {
         match tag {
             tag::PARAMETER_STATUS => return self.reported(body),
             tag::NOTIFICATION => {
-                return Ok(if self.session.is_some() { Verdict::Pass } else { Verdict::Swallow });
+                return Ok(if self.listens() { Verdict::Pass } else { Verdict::Swallow });
             }
             _ => {}
         }
@@ -142,7 +156,7 @@ impl Step<'_, '_, '_> {
         if *self.below.is_rewinding {
             return self.rewinding(tag, body);
         }
-        if self.session.is_none() && self.backend.replies.is_empty() {
+        if self.backend.replies.is_empty() && (self.session.is_none() || !matches!(tag, tag::NOTICE | tag::READY)) {
             return self.unasked(tag, body);
         }
         match tag {
@@ -158,8 +172,10 @@ impl Step<'_, '_, '_> {
                 }
             }
             tag::PARSE_COMPLETE => match self.backend.replies.pop_front() {
-                Some(Reply::Parse { is_silent: true, .. }) => return Ok(Verdict::Swallow),
-                Some(Reply::Parse { .. }) => {}
+                Some(Reply::Parse { is_silent: true, .. } | Reply::Unnamed { is_silent: true, .. }) => {
+                    return Ok(Verdict::Swallow);
+                }
+                Some(Reply::Parse { .. } | Reply::Unnamed { .. }) => {}
                 other => return Err(unexpected("ParseComplete", other.as_ref())),
             },
             tag::BIND_COMPLETE => match self.backend.replies.pop_front() {
@@ -167,8 +183,8 @@ impl Step<'_, '_, '_> {
                 other => return Err(unexpected("BindComplete", other.as_ref())),
             },
             tag::CLOSE_COMPLETE => match self.backend.replies.pop_front() {
-                Some(Reply::Close { is_silent: true }) => return Ok(Verdict::Swallow),
-                Some(Reply::Close { .. }) => {}
+                Some(Reply::Evict(_) | Reply::CloseUnnamed { is_silent: true, .. }) => return Ok(Verdict::Swallow),
+                Some(Reply::Close | Reply::CloseUnnamed { .. }) => {}
                 other => return Err(unexpected("CloseComplete", other.as_ref())),
             },
             tag::COMMAND_COMPLETE => self.command(body)?,
@@ -176,7 +192,7 @@ impl Step<'_, '_, '_> {
             tag::FUNCTION_RESULT => {}
             tag::COPY_IN => self.copy_in(),
             tag::ERROR => return self.error(body),
-            tag::READY => self.ready(messages::ready_status(body)?)?,
+            tag::READY => return self.ready(messages::ready_status(body)?),
             _ => return Err(WireError::Value { message: "a message", what: "a tag that servers do not send here" }),
         }
         Ok(Verdict::Pass)
@@ -189,9 +205,20 @@ impl Step<'_, '_, '_> {
         }
     }
 
+    /// Whether the client may be told what it listens to: what another one has left behind is none of its business.
+    fn listens(&self) -> bool {
+        let touches = self.backend.turn.touches;
+        let listened = touches.has_any(Touches::LISTEN | Touches::OPAQUE) || self.below.context.is_session_mode;
+        self.session.as_deref().is_some_and(|session| listened || session.pinned.is_some())
+    }
+
     /// A parameter of the session has another value.
     fn reported(&mut self, body: &[u8]) -> Result<Verdict, WireError> {
-        let (name, value) = messages::parameter_status(body)?;
+        let (name, value) = match messages::parameter_status(body) {
+            // It is in the session's encoding; nobody is told, lest the next client is not.
+            Err(WireError::Utf8 { .. }) => return Ok(Verdict::Swallow),
+            read => read?,
+        };
         if self.backend.reported.get(name) != Some(value) {
             let mut reported = Pairs::clone(&self.backend.reported);
             reported.set(name, value);
@@ -263,10 +290,9 @@ impl Step<'_, '_, '_> {
                 if let Some(session) = &mut self.session {
                     session.statements.clear();
                 }
-                if tag == b"DISCARD ALL" {
-                    self.backend.unnamed = None;
-                }
             }
+            // One that the client has not prepared by the protocol, and perhaps one of the pooler's.
+            b"DEALLOCATE" if self.backend.deallocating.is_none() => self.backend.is_stale = true,
             _ => {}
         }
         // "INSERT 0 5", "UPDATE 5", "COPY 5"; rows of SELECT have been counted as they came.
@@ -282,6 +308,7 @@ impl Step<'_, '_, '_> {
 
     /// The end of an Execute; a simple query goes on to its `ReadyForQuery`.
     fn executed(&mut self) {
+        self.backend.has_loose_sync = false;
         if let Some(Reply::Execute(_)) = self.backend.replies.front()
             && let Some(Reply::Execute(measure)) = self.backend.replies.pop_front()
         {
@@ -301,16 +328,19 @@ impl Step<'_, '_, '_> {
         let end = self.backend.replies.iter().position(|reply| matches!(reply, Reply::CopyEnd));
         let until = end.unwrap_or(self.backend.replies.len());
         let mut at = 0;
-        let mut is_spoilt = false;
+        let (mut is_spoilt, mut has_loose_sync) = (false, self.backend.has_loose_sync);
         self.backend.replies.retain(|reply| {
             at += 1;
             if at == 1 || at > until {
                 return true;
             }
             is_spoilt |= !matches!(reply, Reply::Sync);
+            has_loose_sync |= matches!(reply, Reply::Sync);
             !matches!(reply, Reply::Sync)
         });
         self.backend.is_spoilt |= is_spoilt;
+        self.backend.has_loose_sync = has_loose_sync;
+        self.backend.in_batch |= has_loose_sync && matches!(self.backend.replies.front(), Some(Reply::Execute(_)));
         self.backend.copy_in = end.is_none();
         self.backend.turn.can_replay = false;
     }
@@ -318,6 +348,10 @@ impl Step<'_, '_, '_> {
     fn error(&mut self, body: &[u8]) -> Result<Verdict, WireError> {
         self.below.cells.server_errors.inc();
         self.backend.copy_in = false;
+        if std::mem::take(&mut self.backend.has_loose_sync) {
+            // It may be answered or not.
+            self.backend.is_spoilt = true;
+        }
         if is_last_word(body) {
             // The client is told by whoever deals with the loss.
             self.backend.fatal = Some(Box::new(failure(body)));
@@ -326,6 +360,9 @@ impl Step<'_, '_, '_> {
         if let Some(Reply::Query(measure)) = self.backend.replies.front_mut() {
             measure.error.get_or_insert(sql_state(body));
             self.backend.turn.has_failed = true;
+            if self.backend.replies.len() == 1 {
+                self.backend.not_deallocated(self.session.as_deref_mut());
+            }
             return Ok(Verdict::Pass);
         }
         if let Some(Reply::Call) = self.backend.replies.front() {
@@ -336,65 +373,38 @@ impl Step<'_, '_, '_> {
             return Ok(Verdict::Rewind);
         }
         self.backend.turn.has_failed = true;
+        let replies = &self.backend.replies;
+        let end = replies.iter().position(|reply| matches!(reply, Reply::Sync | Reply::Quiet));
+        let is_quiet = end.is_some_and(|at| matches!(replies[at], Reply::Quiet));
+        let end_at = end.unwrap_or(replies.len());
         let prepared = self.prepares();
-        let mut error = Some(sql_state(body));
-        let mut was_sync = false;
-        while let Some(front) = self.backend.replies.front() {
-            was_sync = matches!(front, Reply::Sync);
-            if was_sync {
-                break;
-            }
-            if let Some(reply) = self.backend.replies.pop_front() {
-                self.undone(reply, &mut error);
-            }
-        }
-        if let (Some(statement), Some(error)) = (prepared, error) {
+        // The last one that is given is the first: it gets the blame, the others have not been run.
+        let mut blamed = None;
+        self.backend.undo(self.session.as_deref_mut(), end_at, false, |measure| blamed = Some(measure));
+        let error = sql_state(body);
+        if let Some(mut measure) = blamed {
+            measure.error = Some(error);
+            self.ended(measure);
+        } else if let Some(statement) = prepared {
             // It was not to be run yet, so that it is no call; but it is what went wrong.
             let context = &mut *self.below.context;
             let cells = context.table.entry(context.group, statement.scan.fingerprint, &statement.text);
             let told = Statement { cells, took_us: 0, rows: 0, error: Some(error) };
             self.backend.story.statement(context.now, told);
         }
-        self.backend.is_failed = !was_sync;
-        Ok(Verdict::Pass)
+        self.backend.is_failed = end.is_none();
+        Ok(if is_quiet { Verdict::Swallow } else { Verdict::Pass })
     }
 
     /// The statement that is prepared next.
     fn prepares(&self) -> Option<Arc<crate::statements::Statement>> {
         match self.backend.replies.front()? {
             Reply::Parse { id: Some(id), .. } => self.backend.known.get(*id).cloned(),
-            Reply::Parse { id: None, .. } => self.backend.unnamed.clone(),
+            Reply::Unnamed { .. } => match &self.backend.unnamed {
+                Unnamed::Is(statement) => Some(statement.clone()),
+                _ => None,
+            },
             _ => None,
-        }
-    }
-
-    /// A message failed, or was passed over because one before it did. The first Execute gets the blame; the others have
-    /// not been run.
-    fn undone(&mut self, reply: Reply, error: &mut Option<SqlState>) {
-        match reply {
-            Reply::Parse { id, name, .. } => {
-                match id {
-                    Some(id) => self.backend.known.remove(id),
-                    None => self.backend.unnamed = None,
-                }
-                if let (Some(name), Some(session)) = (name, &mut self.session) {
-                    session.statements.remove(&name);
-                }
-            }
-            Reply::Parsed { name } => {
-                if let Some(session) = &mut self.session {
-                    session.statements.remove(&name);
-                }
-            }
-            Reply::Execute(mut measure) => {
-                measure.error = error.take();
-                if measure.error.is_some() {
-                    self.ended(measure);
-                }
-            }
-            // Whether it is closed is not known: the next one finds out.
-            Reply::Close { is_silent: true } => self.backend.is_spoilt = true,
-            _ => {}
         }
     }
 
@@ -402,40 +412,64 @@ impl Step<'_, '_, '_> {
     /// transaction, and the client has had no answer, it begins anew with the statements prepared again.
     fn may_rewind(&mut self, body: &[u8]) -> bool {
         let Ok(fields) = Fields::read(body) else { return false };
-        let is_stale = match fields.sqlstate() {
-            "0A000" => fields.field(b'R') == Some("RevalidateCachedQuery"),
-            "26000" => fields.message().contains("\"_ek"),
-            _ => false,
+        // With other columns, the rows are not for a client that does not ask what they are.
+        let is_described = || describes(&self.backend.turn.replay);
+        let may_repeat = match fields.sqlstate() {
+            "0A000" if fields.field(b'R') == Some("RevalidateCachedQuery") => is_described(),
+            "26000" => match missing(&fields.message()) {
+                Some(id) => {
+                    self.backend.known.remove(id);
+                    true
+                }
+                None => return false,
+            },
+            _ => return false,
         };
-        if !is_stale {
-            return false;
-        }
         self.backend.is_stale = true;
         let turn = &self.backend.turn;
         let Some(session) = &self.session else { return false };
         // An Execute that was answered would have been told to the client.
-        if !turn.can_replay || turn.is_answered || self.backend.status != b'I' || session.passing > 0 {
+        if !may_repeat || !turn.can_replay || turn.is_answered || self.is_async_told {
             return false;
         }
-        let ends = |reply: &&Reply| matches!(reply, Reply::Sync | Reply::Query(_) | Reply::Call);
-        if self.backend.replies.iter().filter(ends).count() > 1 {
+        if self.backend.status != b'I' || session.passing > 0 {
+            return false;
+        }
+        // What stands behind the end of the batch would be run, and run again.
+        let is_end = |reply: &Reply| matches!(reply, Reply::Sync | Reply::Quiet | Reply::Query(_) | Reply::Call);
+        let end = self.backend.replies.iter().position(is_end);
+        if end.is_some_and(|end| end + 1 < self.backend.replies.len()) {
             return false;
         }
         *self.below.is_rewinding = true;
         true
     }
 
-    fn ready(&mut self, status: u8) -> Result<(), WireError> {
+    fn ready(&mut self, status: u8) -> Result<Verdict, WireError> {
+        let mut verdict = Verdict::Pass;
         match self.backend.replies.pop_front() {
-            Some(Reply::Query(measure)) => self.ended(measure),
+            Some(Reply::Query(measure)) => {
+                if self.backend.replies.is_empty() {
+                    // Nothing is sent behind a DEALLOCATE.
+                    self.backend.deallocating = None;
+                }
+                self.ended(measure);
+            }
             Some(Reply::Sync | Reply::Call) => {}
+            Some(Reply::Quiet) => verdict = Verdict::Swallow,
+            // The Sync that a COPY was expected to pass over.
+            None if self.backend.is_spoilt => (self.backend.is_failed, self.backend.in_batch) = (false, false),
             other => return Err(unexpected("ReadyForQuery", other.as_ref())),
         }
         self.backend.status = status;
-        if self.backend.is_spoilt {
-            self.backend.replies.clear();
+        while let Some(Reply::CopyEnd) = self.backend.replies.front() {
+            self.backend.replies.pop_front();
         }
-        self.outcome.is_over = status == b'I' && self.backend.replies.is_empty() && !self.backend.copy_in;
+        let is_at_end = self.backend.replies.is_empty() && !self.backend.copy_in;
+        if is_at_end {
+            self.backend.turn.leaves_open = None;
+        }
+        self.outcome.is_over = status == b'I' && is_at_end && !self.backend.is_in_batch();
         match status {
             b'I' => {
                 let (below, session) = (&self.below, self.session.as_deref());
@@ -446,21 +480,43 @@ impl Step<'_, '_, '_> {
             b'T' => self.backend.turn.has_failed = false,
             _ => {}
         }
-        Ok(())
+        Ok(verdict)
     }
 }
 
 /// Appends what is answered here, as far as its turn has come.
 pub(crate) fn put_due(backend: &mut Backend, out: &mut Vec<u8>) {
+    if backend.passing > 0 {
+        // Not within a message that is not all there.
+        return;
+    }
     while let Some(front) = backend.replies.front() {
         match front {
             Reply::Parsed { .. } => messages::put_parse_complete(out),
-            Reply::Closed => messages::put_close_complete(out),
-            Reply::CopyEnd => {}
+            Reply::Closed { .. } => messages::put_close_complete(out),
+            Reply::CopyEnd | Reply::Forgets(_) => {}
             _ => break,
         }
         backend.replies.pop_front();
     }
+}
+
+/// The pooler's statement that an error says is missing, whatever the language.
+fn missing(message: &str) -> Option<u64> {
+    let (_, rest) = message.split_once("_ek")?;
+    let end = rest.find(|c: char| !c.is_ascii_hexdigit()).unwrap_or(rest.len());
+    u64::from_str_radix(&rest[..end], 16).ok()
+}
+
+/// Whether messages ask what a statement's rows look like.
+fn describes(mut messages: &[u8]) -> bool {
+    while let Ok(Some(frame)) = wire::frame(messages) {
+        if frame.tag == tag::DESCRIBE {
+            return true;
+        }
+        messages = messages.get(frame.len..).unwrap_or_default();
+    }
+    false
 }
 
 /// Whether it is the last word of a server that ends the connection.

@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::{Context, failing, is_same, refusal, settings};
-use crate::backend::{Backend, MAX_REPLAY, MAX_REPLIES, Measure, Reply};
+use super::{Context, failing, refusal, settings};
+use crate::backend::{Backend, Deallocating, MAX_REPLAY, MAX_REPLIES, Measure, Reply, Unnamed};
 use crate::session::{Failure, MAX_NAMES, Session};
 use crate::sql::{self, Deallocate, Kind, Scan, Touches};
 use crate::statements::{PREFIX, Statement};
@@ -51,6 +51,7 @@ pub(crate) fn up(
 ) -> Result<Up, WireError> {
     let mut at = 0;
     let mut next = Next::More;
+    backend.is_waiting = false;
     while at < input.len() {
         if session.passing > 0 {
             let n = session.passing.min(input.len() - at);
@@ -71,12 +72,24 @@ pub(crate) fn up(
             next = Next::Answers;
             break;
         }
+        if backend.is_sweeping {
+            if backend.sweeps() {
+                next = Next::Answers;
+                break;
+            }
+            backend.is_sweeping = !backend.replies.is_empty();
+        }
         let message = Message { tag: frame.tag, len: frame.len, have: &input[at..input.len().min(at + frame.len)] };
         if frame.tag == tag::TERMINATE {
             next = Next::Close;
             break;
         }
         if !message.is_enough()? {
+            break;
+        }
+        if !backend.replies.is_empty() && !context.is_session_mode && !message.is_settled(backend)? {
+            backend.is_waiting = true;
+            next = Next::Answers;
             break;
         }
         Relay { session, backend, out, context }.message(&message)?;
@@ -117,7 +130,8 @@ impl<'a> Message<'a> {
             tag::COPY_DATA | tag::FUNCTION_CALL | tag::COPY_FAIL => Ok(true),
             tag::QUERY => Ok(is_whole || self.len > QUERY_MAX && self.have.len() >= (64 << 10)),
             tag::PARSE if self.len > PARSE_MAX => Err(too_long()),
-            tag::BIND if is_whole => Ok(true),
+            // A small one is waited for, so that it can be sent a second time.
+            tag::BIND if is_whole || self.len <= NAMES_MAX => Ok(is_whole),
             tag::BIND => match Bind::read_names(self.have.get(HEADER..).unwrap_or_default())? {
                 Some(_) => Ok(true),
                 None if self.have.len() > NAMES_MAX => Err(too_long()),
@@ -127,6 +141,21 @@ impl<'a> Message<'a> {
             _ if self.len > NAMES_MAX => Err(too_long()),
             _ => Ok(is_whole),
         }
+    }
+
+    /// Whether what it names does not depend on how a batch ends that is under way.
+    fn is_settled(&self, backend: &Backend) -> Result<bool, WireError> {
+        let name = match self.tag {
+            tag::BIND => Bind::read_names(self.body())?.map(|bind| bind.statement),
+            // A Parse without a name depends on nothing.
+            tag::PARSE => Some(Parse::read(self.body())?.name).filter(|name| !name.is_empty()),
+            tag::DESCRIBE | tag::CLOSE => {
+                let target = Target::read(self.body())?;
+                (target.kind == b'S').then_some(target.name)
+            }
+            _ => None,
+        };
+        Ok(name.is_none_or(|name| backend.is_settled(name.is_empty())))
     }
 
     fn body(&self) -> &'a [u8] {
@@ -174,6 +203,7 @@ impl Relay<'_, '_> {
         let reply = match message.tag {
             tag::SYNC => {
                 self.backend.is_failed = false;
+                self.backend.in_batch = false;
                 Some(Reply::Sync)
             }
             tag::FUNCTION_CALL => {
@@ -183,27 +213,41 @@ impl Relay<'_, '_> {
             tag::COPY_DONE | tag::COPY_FAIL => Some(Reply::CopyEnd),
             tag::FLUSH | tag::COPY_DATA => None,
             tag::QUERY => {
+                self.backend.in_batch = false;
                 let text = message.body().strip_suffix(&[0]).unwrap_or(message.body());
                 Some(Reply::Query(self.measure(&sql::scan(text), text)))
             }
             tag::PARSE => {
                 self.context.cells.client_parses.inc();
                 self.context.cells.server_parses.inc();
-                Some(Reply::Parse { id: None, name: None, is_silent: false })
+                self.batch(Reply::Parse { id: None, name: None, is_silent: false })
             }
             tag::BIND => {
                 self.context.cells.binds.inc();
-                Some(Reply::Bind)
+                self.batch(Reply::Bind)
             }
-            tag::DESCRIBE => Some(Reply::Describe),
-            tag::EXECUTE => Some(Reply::Execute(Measure::new(self.context.now, 0, None))),
-            tag::CLOSE => Some(Reply::Close { is_silent: false }),
+            tag::DESCRIBE => self.batch(Reply::Describe),
+            tag::EXECUTE => self.batch(Reply::Execute(Measure::new(self.context.now, 0, None))),
+            tag::CLOSE => self.batch(Reply::Close),
             _ => return Err(WireError::Value { message: "a message", what: "a tag that clients do not send" }),
         };
         self.backend.turn.only_begun = false;
         self.backend.replies.extend(reply);
         self.pass(message);
         Ok(())
+    }
+
+    /// A message of a batch that a Sync is to end.
+    fn batch(&mut self, reply: Reply) -> Option<Reply> {
+        self.backend.in_batch = true;
+        Some(reply)
+    }
+
+    /// Has an answer waited for to a message of a batch.
+    fn expect(&mut self, reply: Reply) {
+        self.backend.in_batch = true;
+        self.backend.turn.only_begun = false;
+        self.backend.replies.push_back(reply);
     }
 
     fn pass(&mut self, message: &Message<'_>) {
@@ -214,7 +258,8 @@ impl Relay<'_, '_> {
     /// The server takes data: it passes Flush and Sync over, and nothing else may come.
     fn while_copying(&mut self, message: &Message<'_>) -> Result<(), WireError> {
         match message.tag {
-            tag::COPY_DATA | tag::FLUSH | tag::SYNC => {}
+            tag::COPY_DATA | tag::FLUSH => {}
+            tag::SYNC => self.backend.has_loose_sync = true,
             tag::COPY_DONE | tag::COPY_FAIL => self.backend.copy_in = false,
             _ => return Err(WireError::Value { message: "a message", what: "no place within the data of a COPY" }),
         }
@@ -227,12 +272,18 @@ impl Relay<'_, '_> {
         let is_whole = message.missing() == 0;
         let text = if is_whole { frontend::query_text(message.body())? } else { message.body() };
         let mut scan = sql::scan(text);
-        // The server drops it, so that whoever binds it gets the error that is due.
-        self.session.unnamed = None;
-        self.backend.unnamed = None;
+        // The server drops it, so that whoever binds it gets the error that is due; unless the query is passed over.
+        let before = self.session.unnamed.take();
+        self.backend.unnamed = if self.backend.in_batch { Unnamed::Unsure } else { Unnamed::Nothing };
+        if self.backend.in_batch {
+            self.backend.replies.push_back(Reply::Forgets(before));
+        }
         let is_first = self.backend.is_at_rest() && self.backend.turn.statements == 0;
+        let rewritten =
+            if is_whole && scan.touches.has(Touches::DEALLOCATE) { self.deallocate(text) } else { None };
         let measure = self.measure(&scan, text);
         self.backend.replies.push_back(Reply::Query(measure));
+        self.backend.in_batch = false;
         if let Some(failure) = refusal(scan.touches, self.context) {
             frontend::put_query(self.out, &failing(&failure));
             self.session.dropping = message.missing();
@@ -244,13 +295,10 @@ impl Relay<'_, '_> {
         }
         self.touched(&scan, text);
         self.backend.turn.only_begun = is_first && scan.kind == Kind::Begin && sql::is_plain_begin(text);
-        if scan.touches.has(Touches::DEALLOCATE) {
-            if let Some(rewritten) = self.deallocate(text) {
-                frontend::put_query(self.out, &rewritten);
-                return Ok(());
-            }
+        match rewritten {
+            Some(rewritten) => frontend::put_query(self.out, &rewritten),
+            None => self.pass(message),
         }
-        self.pass(message);
         Ok(())
     }
 
@@ -259,6 +307,10 @@ impl Relay<'_, '_> {
         let turn = &mut self.backend.turn;
         turn.statements += u64::from(scan.statements);
         turn.only_begun = false;
+        if matches!(scan.kind, Kind::Create | Kind::Alter | Kind::Drop | Kind::Other) {
+            // Some of these do not happen as a whole or not at all.
+            turn.can_replay = false;
+        }
         if scan.touches.is_empty() {
             return;
         }
@@ -266,6 +318,12 @@ impl Relay<'_, '_> {
         if scan.touches.has_any(Touches::OPAQUE | Touches::COPY | Touches::END) {
             turn.can_replay = false;
         }
+        if scan.touches.has_any(Touches::BEGIN | Touches::END) {
+            // "BEGIN; ...; COMMIT" leaves nothing open, "COMMIT AND CHAIN" and "COMMIT; BEGIN" do.
+            let closes = scan.touches.has(Touches::END) && scan.kind == Kind::Begin;
+            turn.leaves_open = Some(scan.touches.has(Touches::BEGIN) && !closes);
+        }
+        self.backend.is_sweeping |= scan.touches.has_any(Touches::DEALLOCATE | Touches::DISCARD);
         if scan.touches.has_any(settings() | Touches::DISCARD) {
             let changed = sql::settings(text);
             turn.all_names |= changed.all;
@@ -284,13 +342,23 @@ impl Relay<'_, '_> {
     /// `DEALLOCATE` of a statement that the client has prepared by the protocol, under the name that the server knows.
     fn deallocate(&mut self, text: &[u8]) -> Option<Vec<u8>> {
         let Some(Deallocate::Name(name)) = sql::deallocates(text) else { return None };
-        let statement = self.session.statements.remove(&*name)?;
-        self.ensure(&statement);
+        let statement = self.session.statements.get(&*name)?.clone();
+        if !self.backend.known.touch(statement.id) {
+            if self.backend.in_batch {
+                // It cannot be prepared without an end to the batch. The server says that there is none.
+                return None;
+            }
+            self.put_parse(&statement, None);
+            self.backend.replies.push_back(Reply::Quiet);
+            frontend::put_sync(self.out);
+        }
+        let mut room = [0; 24];
+        let rewritten = [b"DEALLOCATE ", statement.name(&mut room)].concat();
         self.backend.known.remove(statement.id);
         self.backend.turn.can_replay = false;
-        let mut room = [0; 24];
-        let name = String::from_utf8_lossy(statement.name(&mut room)).into_owned();
-        Some(format!("DEALLOCATE {name}").into_bytes())
+        let taken = self.session.statements.remove_entry(&*name);
+        self.backend.deallocating = taken.map(|(name, statement)| Deallocating { name, statement, is_there: true });
+        Some(rewritten)
     }
 
     fn parse(&mut self, message: &Message<'_>) -> Result<(), WireError> {
@@ -303,14 +371,12 @@ impl Relay<'_, '_> {
             }
             let Ok(statement) = self.context.statements.intern(&text, parse.types) else { return Err(no_room()) };
             self.context.cells.server_parses.inc();
-            self.backend.replies.push_back(Reply::Parse { id: None, name: None, is_silent: false });
+            let before = self.session.unnamed.replace(statement.clone());
+            self.expect(Reply::Unnamed { before, is_silent: false });
             frontend::put_parse(self.out, b"", &text, parse.types);
-            self.backend.unnamed = Some(statement.clone());
-            self.session.unnamed = Some(statement);
-            self.backend.turn.only_begun = false;
+            self.backend.unnamed = Unnamed::Is(statement);
             return Ok(());
         }
-        self.backend.turn.only_begun = false;
         if self.session.statements.contains_key(parse.name) {
             self.name_is_taken(&parse);
             return Ok(());
@@ -326,7 +392,7 @@ impl Relay<'_, '_> {
         let name: Box<[u8]> = parse.name.into();
         self.session.statements.insert(name.clone(), statement.clone());
         if self.backend.known.touch(statement.id) {
-            self.backend.replies.push_back(Reply::Parsed { name });
+            self.expect(Reply::Parsed { name });
         } else {
             self.put_parse(&statement, Some(name));
         }
@@ -335,10 +401,12 @@ impl Relay<'_, '_> {
 
     /// The client has prepared another statement under this name: the server is brought to say so in its own words.
     fn name_is_taken(&mut self, parse: &Parse<'_>) {
-        self.backend.replies.push_back(Reply::Parse { id: None, name: None, is_silent: true });
-        frontend::put_parse(self.out, parse.name, b"", &[]);
-        self.backend.replies.push_back(Reply::Parse { id: None, name: None, is_silent: false });
-        frontend::put_parse(self.out, parse.name, b"", &[]);
+        for is_silent in [true, false] {
+            self.expect(Reply::Parse { id: None, name: None, is_silent });
+            frontend::put_parse(self.out, parse.name, b"", &[]);
+        }
+        // Sent a second time, it would not be taken any more.
+        self.backend.turn.can_replay = false;
         self.backend.litter.push(parse.name.into());
     }
 
@@ -346,15 +414,15 @@ impl Relay<'_, '_> {
     fn put_parse(&mut self, statement: &Arc<Statement>, name: Option<Box<[u8]>>) {
         let mut room = [0; 24];
         if let Some(old) = self.backend.known.make_room(self.context.max_prepared) {
-            self.backend.replies.push_back(Reply::Close { is_silent: true });
             frontend::put_close(self.out, b'S', old.name(&mut room));
+            self.expect(Reply::Evict(old));
         }
         let is_silent = name.is_none();
         self.context.cells.server_parses.inc();
         if is_silent {
             self.backend.story.prepared(self.context.now);
         }
-        self.backend.replies.push_back(Reply::Parse { id: Some(statement.id), name, is_silent });
+        self.expect(Reply::Parse { id: Some(statement.id), name, is_silent });
         frontend::put_parse(self.out, statement.name(&mut room), &statement.text, &statement.types);
         self.backend.known.insert(statement);
     }
@@ -368,21 +436,23 @@ impl Relay<'_, '_> {
 
     /// Sees to it that the unnamed statement at this server is the client's.
     fn ensure_unnamed(&mut self) {
-        if is_same(self.session.unnamed.as_ref(), self.backend.unnamed.as_ref()) {
-            return;
+        match (&self.session.unnamed, &self.backend.unnamed) {
+            (None, Unnamed::Nothing) => return,
+            (Some(wanted), Unnamed::Is(found)) if Arc::ptr_eq(wanted, found) => return,
+            _ => {}
         }
         match self.session.unnamed.clone() {
             Some(statement) => {
                 self.context.cells.server_parses.inc();
                 self.backend.story.prepared(self.context.now);
-                self.backend.replies.push_back(Reply::Parse { id: None, name: None, is_silent: true });
+                self.expect(Reply::Unnamed { before: None, is_silent: true });
                 frontend::put_parse(self.out, b"", &statement.text, &statement.types);
-                self.backend.unnamed = Some(statement);
+                self.backend.unnamed = Unnamed::Is(statement);
             }
             None => {
-                self.backend.replies.push_back(Reply::Close { is_silent: true });
+                self.expect(Reply::CloseUnnamed { before: None, is_silent: true });
                 frontend::put_close(self.out, b'S', b"");
-                self.backend.unnamed = None;
+                self.backend.unnamed = Unnamed::Nothing;
             }
         }
     }
@@ -398,8 +468,9 @@ impl Relay<'_, '_> {
                 self.ensure(&statement);
                 (Cow::Borrowed(statement.name(room)), Some(statement))
             }
-            // The server says that there is none, by the name that the client knows, unless that is one of the pooler's.
-            None if name.starts_with(PREFIX) => (Cow::Owned([name, b"?"].concat()), None),
+            // The server says that there is none, by the name that the client knows, unless that is one of the pooler's
+            // or one that it left there.
+            None if name.starts_with(PREFIX) || self.backend.litter.iter().any(|left| **left == *name) => (Cow::Owned([name, b"?"].concat()), None),
             None => (Cow::Borrowed(name), None),
         }
     }
@@ -419,10 +490,13 @@ impl Relay<'_, '_> {
             self.out.extend_from_slice(&body[bind.rest_at..]);
         }
         self.session.passing = message.missing();
+        if let Some(statement) = &statement {
+            // Which portal an Execute runs is not followed: what was bound counts as run.
+            self.touched(&statement.scan, &statement.text);
+        }
         self.session.bound = statement;
         self.context.cells.binds.inc();
-        self.backend.replies.push_back(Reply::Bind);
-        self.backend.turn.only_begun = false;
+        self.expect(Reply::Bind);
         Ok(())
     }
 
@@ -435,41 +509,38 @@ impl Relay<'_, '_> {
         } else {
             self.pass(message);
         }
-        self.backend.replies.push_back(Reply::Describe);
-        self.backend.turn.only_begun = false;
+        self.expect(Reply::Describe);
         Ok(())
     }
 
     fn execute(&mut self, message: &Message<'_>) -> Result<(), WireError> {
         let measure = match self.session.bound.clone() {
-            Some(statement) => {
-                self.touched(&statement.scan, &statement.text);
-                self.measure(&statement.scan, &statement.text)
-            }
+            Some(statement) => self.measure(&statement.scan, &statement.text),
             None => Measure::new(self.context.now, 0, None),
         };
-        self.backend.turn.only_begun = false;
-        self.backend.replies.push_back(Reply::Execute(measure));
+        self.expect(Reply::Execute(measure));
         self.pass(message);
         Ok(())
     }
 
     fn close(&mut self, message: &Message<'_>) -> Result<(), WireError> {
         let target = Target::read(message.body())?;
-        self.backend.turn.only_begun = false;
         if target.kind == b'S' && !target.name.is_empty() {
-            if self.session.statements.remove(target.name).is_some() {
+            let was = self.session.statements.remove_entry(target.name);
+            if was.is_some() {
                 // Sent a second time, it would be missed before its place.
                 self.backend.turn.can_replay = false;
             }
-            self.backend.replies.push_back(Reply::Closed);
+            self.expect(Reply::Closed { was });
             return Ok(());
         }
         if target.kind == b'S' {
-            self.session.unnamed = None;
-            self.backend.unnamed = None;
+            let before = self.session.unnamed.take();
+            self.expect(Reply::CloseUnnamed { before, is_silent: false });
+            self.backend.unnamed = Unnamed::Nothing;
+        } else {
+            self.expect(Reply::Close);
         }
-        self.backend.replies.push_back(Reply::Close { is_silent: false });
         self.pass(message);
         Ok(())
     }

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use super::Worker;
-use crate::backend::{Chore, ChoreKind};
+use crate::backend::{Chore, ChoreKind, Unnamed};
 use crate::client::State;
 use crate::pairs::Pairs;
 use crate::plan::SessionState;
@@ -39,7 +39,7 @@ impl Worker {
         let backend = &mut self.servers[server].backend;
         backend.chore = Some(Chore { kind, error: None, row: Vec::new() });
         // The server drops its unnamed statement with each simple query.
-        backend.unnamed = None;
+        backend.unnamed = Unnamed::Nothing;
         self.send_server(server, &query(text));
     }
 
@@ -49,7 +49,9 @@ impl Worker {
         let found = self.servers[server].backend.settings.clone();
         self.groups[self.clients[at].group].shared.cells.shard(self.index).replays.inc();
         let text = replay_text(&found, &wanted);
-        self.have_done(server, ChoreKind::Replay { wanted }, &text);
+        // From now on: a client that leaves before the answer is dealt with must not leave its settings to the next.
+        self.servers[server].backend.settings = wanted;
+        self.have_done(server, ChoreKind::Replay { before: found }, &text);
     }
 
     /// Brings a connection to where a transaction was that has lost its own.
@@ -112,6 +114,7 @@ impl Worker {
         if touches.has_any(Touches::PREPARE | Touches::EXECUTE | Touches::DISCARD) || backend.is_stale {
             text.push_str("DEALLOCATE ALL; ");
             backend.known.clear();
+            backend.litter.clear();
             backend.is_stale = false;
         }
         if touches.has(Touches::LOAD) {
@@ -126,6 +129,8 @@ impl Worker {
         let backend = &mut self.servers[server].backend;
         backend.settings = self.nothing.clone();
         backend.known.clear();
+        backend.litter.clear();
+        backend.is_stale = false;
         self.have_done(server, ChoreKind::Clean, "DISCARD ALL");
     }
 
@@ -143,6 +148,15 @@ impl Worker {
         self.have_done(server, ChoreKind::Clean, "DEALLOCATE ALL");
     }
 
+    /// Gives back a connection that nobody has, with what was prepared on it by accident given up first.
+    pub(super) fn put_back(&mut self, server: usize) {
+        let backend = &self.servers[server].backend;
+        match backend.is_stale || !backend.litter.is_empty() {
+            true => self.tidy(server),
+            false => self.put_free(server),
+        }
+    }
+
     /// After a failure that does not count: the server is brought to its `ReadyForQuery`.
     pub(super) fn rewind(&mut self, server: usize) {
         let backend = &mut self.servers[server].backend;
@@ -151,6 +165,7 @@ impl Worker {
         }
         let has_sync = backend.replies.iter().any(|reply| matches!(reply, crate::backend::Reply::Sync));
         backend.replies.clear();
+        backend.in_batch = false;
         if !has_sync {
             let mut sync = Vec::new();
             crate::wire::frontend::put_sync(&mut sync);
@@ -182,19 +197,19 @@ impl Worker {
             (ChoreKind::Clean, None) | (_, None) => {
                 let is_clean = chore.error.is_none() && self.servers[server].backend.status == b'I';
                 match is_clean {
-                    true => self.put_free(server),
+                    true => self.put_back(server),
                     false => self.close_server(server),
                 }
             }
-            (ChoreKind::Replay { wanted }, Some(at)) => match chore.error {
+            (ChoreKind::Replay { before }, Some(at)) => match chore.error {
                 None => {
                     let now = self.now;
                     let backend = &mut self.servers[server].backend;
-                    backend.story.mark(now, Mark::Replayed(differing(&backend.settings, &wanted)));
-                    backend.settings = wanted;
+                    backend.story.mark(now, Mark::Replayed(differing(&before, &backend.settings)));
                     self.prepare(at, server);
                 }
                 Some(error) => {
+                    self.servers[server].backend.settings = before;
                     // Its statements must not run with other settings than it wants.
                     let message = format!("the session's settings could not be set: {}", error.message);
                     self.dismiss(at, &Failure { message, ..error });

@@ -41,6 +41,10 @@ impl Worker {
                 State::Leaving => return input.len(),
             };
             taken += n;
+            if self.clients.get(at).is_some_and(|c| c.generation == generation && !c.pending.is_empty()) {
+                // Its transaction has moved: what it began with comes before what is left here.
+                return taken;
+            }
             let is_unchanged = self.clients.get(at).is_some_and(|c| c.generation == generation && c.state == before);
             if n == 0 && is_unchanged {
                 return taken;
@@ -163,6 +167,7 @@ impl Worker {
         out.clear();
         let client = &mut self.clients[at];
         let held = &mut self.servers[server];
+        let ends_late = client.session.passing > 0 && held.backend.is_at_rest();
         let in_group = client.group;
         let group = &self.groups[in_group];
         let shared = &group.shared;
@@ -185,7 +190,7 @@ impl Worker {
         client.since = self.now;
         let backend = &mut held.backend;
         let is_answered_here = !backend.replies.is_empty()
-            && backend.replies.iter().all(|r| matches!(r, Reply::Parsed { .. } | Reply::Closed | Reply::CopyEnd));
+            && backend.replies.iter().all(|r| matches!(r, Reply::Parsed { .. } | Reply::Closed { .. } | Reply::CopyEnd));
         let is_sent = out.is_empty() || self.send_server(server, &out);
         out.clear();
         if is_sent && is_answered_here {
@@ -203,13 +208,25 @@ impl Worker {
             self.client_gone(at);
             return input.len();
         }
+        if ends_late && is_sent {
+            self.ended_late(at, server);
+        }
         up.taken
+    }
+
+    /// The rest of a message of a COPY that has failed has been passed on: its transaction was over before.
+    fn ended_late(&mut self, at: usize, server: usize) {
+        let is_linked = self.clients.get(at).is_some_and(|c| c.state == State::Linked(server) && c.session.passing == 0);
+        if is_linked && self.servers[server].backend.is_at_rest() {
+            self.over(at, server);
+        }
     }
 
     /// Deals with bytes of a server, and keeps what is left of them.
     pub(super) fn server_bytes(&mut self, at: usize, input: &[u8]) {
         let generation = self.servers[at].generation;
         let mut taken = 0;
+        let mut goes_on = false;
         loop {
             let Some(server) = self.servers.get(at).filter(|s| s.generation == generation) else { return };
             if server.backend.fatal.is_some() {
@@ -217,12 +234,20 @@ impl Worker {
                 return;
             }
             if taken >= input.len() {
+                // What is left was put aside, lest it stays here when the connection goes elsewhere.
+                let rest = std::mem::take(&mut self.servers[at].pending);
+                if goes_on && !rest.is_empty() {
+                    self.server_bytes(at, &rest);
+                } else {
+                    self.servers[at].pending = rest;
+                }
                 return;
             }
             let before = taken;
             match self.server_input(at, &input[taken..]) {
-                Some((n, goes_on)) => {
+                Some((n, more)) => {
                     taken += n;
+                    goes_on = more;
                     if !goes_on && (n == 0 || taken == before) {
                         break;
                     }
@@ -273,7 +298,8 @@ impl Worker {
             _ => true,
         };
         self.scratch = out;
-        let taken = outcome.taken;
+        let mut taken = outcome.taken;
+        let has_waited = self.servers.get_mut(at).is_some_and(|s| std::mem::take(&mut s.backend.is_waiting));
         if !is_there || !self.servers.contains(at) {
             // The client left, and with it perhaps the connection.
             return self.servers.contains(at).then_some((taken, true));
@@ -282,6 +308,10 @@ impl Worker {
             self.rewind(at);
         }
         let mut goes_on = false;
+        if outcome.done.is_some() || outcome.again || outcome.is_over {
+            self.servers[at].pending.extend_from_slice(&input[taken..]);
+            taken = input.len();
+        }
         if let Some(chore) = outcome.done {
             self.chore_done(at, chore);
             goes_on = true;
@@ -296,7 +326,8 @@ impl Worker {
         } else if let Some(client) = client {
             // Answers make room for more.
             let waits = self.clients[client].is_readable || !self.clients[client].pending.is_empty();
-            if waits && !is_under_way(&self.servers[at].backend) || self.was_full(at) {
+            let backend = &self.servers[at].backend;
+            if waits && (!is_under_way(backend) || backend.is_sweeping || has_waited) || self.was_full(at) {
                 self.ready_client(client);
             }
         }
@@ -349,6 +380,7 @@ impl Worker {
         self.servers[server].backend.turn.begin(self.now, unnamed);
         self.servers[server].used = self.now;
         self.clients[at].since = self.now;
+        self.clients[at].session.moves = 0;
         self.servers[server].was_cancelled = false;
         self.tell_begin(at, server, None);
         self.ready_client(at);
@@ -361,6 +393,7 @@ impl Worker {
         client.state = State::Idle;
         client.since = self.now;
         client.session.bound = None;
+        client.session.moves = 0;
         if self.is_draining {
             self.leave(at);
         } else {
@@ -374,12 +407,7 @@ impl Worker {
     /// Gives a connection back.
     pub(super) fn release(&mut self, at: usize, server: usize) {
         self.unlink(at, server);
-        let backend = &self.servers[server].backend;
-        if backend.is_stale || !backend.litter.is_empty() {
-            self.tidy(server);
-        } else {
-            self.put_free(server);
-        }
+        self.put_back(server);
     }
 
     /// Pins a client to its connection. An error: too many are.

@@ -13,13 +13,16 @@
 //! which PostgreSQL sends: what a commit answers is in the buffer before the refusal.
 
 use super::{Worker, is_under_way};
-use crate::backend::{Backend, Reply};
+use crate::backend::{Backend, ChoreKind, Reply};
 use crate::client::State;
 use crate::session::{Failure, Resume};
 use crate::shared::give_one;
 use crate::stats::Failure as Counted;
 use crate::wire::backend as messages;
 use crate::wire::{HEADER, frame};
+
+/// How often a transaction is moved: a statement may be what ends its connections.
+const MAX_MOVES: u8 = 3;
 
 impl Worker {
     /// A server's connection has ended, or is given up.
@@ -37,19 +40,33 @@ impl Worker {
             || Failure::new("08006", format!("the connection to the server was lost: {why}")),
             |cause| Failure { message: format!("the server ended the connection: {}", cause.message), ..cause },
         );
-        let was_refused = cause.is_some_and(|c| matches!(&*c.sqlstate, "57P01" | "57P03"));
+        // For shutting down, or because it had been idle for too long.
+        let was_refused = cause.is_some_and(|c| matches!(&*c.sqlstate, "57P01" | "57P03" | "57P05"));
         let turn = &backend.turn;
-        let has_answered = turn.is_answered && !server.is_rewinding;
-        let can_move = turn.can_replay && !has_answered && (turn.only_begun || was_refused) && backend.status == b'I';
+        let has_begun = turn.is_answered || backend.status != b'I' || !(turn.only_begun || was_refused);
+        // An attempt that is rewound has failed, and the client has not been told.
+        let can_move = turn.can_replay && (server.is_rewinding || !has_begun);
         let replay = std::mem::take(&mut backend.turn.replay);
         let only_begun = turn_only_begun(backend);
         let unnamed = backend.turn.unnamed.take();
         let was_preparing = backend.chore.is_some();
+        let was_asking = matches!(&backend.chore, Some(chore) if matches!(chore.kind, ChoreKind::Ask { .. }));
         let held = std::mem::replace(&mut server.client, None);
         debug_assert_eq!(held, Some(client), "a connection's client has it");
         let mut lost = self.take_server(at);
-        let session = &mut self.clients[client].session;
-        let is_pinned = session.pinned.is_some();
+        if lost.as_ref().is_some_and(|lost| lost.backend.passing > 0) {
+            // The client has a part of a message: nothing can be told behind it.
+            let cells = self.groups[group].shared.cells.shard(self.index);
+            cells.fail(Counted::ServerLost);
+            self.unpin(client);
+            self.clients[client].state = State::Idle;
+            self.client_gone(client);
+            self.grow(group);
+            return;
+        }
+        // What was asked for is what the session has left there, and it is gone.
+        let is_pinned = was_asking || self.clients[client].session.pinned.is_some();
+        self.unpin(client);
         self.clients[client].state = State::Idle;
         self.clients[client].since = self.now;
         if is_pinned || self.groups[group].rule.mode == crate::plan::Mode::Session {
@@ -64,20 +81,23 @@ impl Worker {
         }
         let Some(mut lost) = lost else { return };
         let session = &mut self.clients[client].session;
+        session.bound = None;
+        let can_move = can_move && (lost.is_rewinding || session.moves < MAX_MOVES);
         if was_preparing {
             // The client's own words have not been sent, or were answered already.
             self.tell_moved(client, &mut lost, "its connection was lost before it was ready");
             self.go_on_elsewhere(client, &lost, None);
         } else if can_move && !replay.is_empty() && session.passing == 0 {
             session.unnamed = unnamed;
+            session.moves = session.moves.saturating_add(1);
             forget_names(session, &replay);
             self.groups[group].shared.cells.shard(self.index).moved.inc();
             let why = if was_refused { "the server shut down before it began" } else { "its connection was lost" };
             self.tell_moved(client, &mut lost, why);
             self.go_on_elsewhere(client, &lost, Some(replay));
-        } else if is_under_way(&lost.backend) || session.passing > 0 {
+        } else if is_under_way(&lost.backend) || lost.backend.is_in_batch() || lost.is_rewinding || session.passing > 0 {
             self.tell_lost(client, &mut lost, &failure.message);
-            self.fail_under_way(client, &lost.backend, &failure);
+            self.fail_under_way(client, &mut lost.backend, &failure);
         } else if let Some(begin) = only_begun.then(|| begin_text(&replay)).flatten() {
             session.resume = Some(Resume::Begin(begin));
             self.groups[group].shared.cells.shard(self.index).moved.inc();
@@ -102,7 +122,7 @@ impl Worker {
     /// The client's transaction begins at another connection, without its notice.
     fn go_on_elsewhere(&mut self, at: usize, lost: &crate::server::Server, replay: Option<Vec<u8>>) {
         if let Some(chore) = &lost.backend.chore
-            && let crate::backend::ChoreKind::Begin { resume } = &chore.kind
+            && let ChoreKind::Begin { resume } = &chore.kind
         {
             self.clients[at].session.resume = Some(resume.clone());
         }
@@ -115,9 +135,10 @@ impl Worker {
     }
 
     /// What a client has under way fails.
-    fn fail_under_way(&mut self, at: usize, backend: &Backend, failure: &Failure) {
+    fn fail_under_way(&mut self, at: usize, backend: &mut Backend, failure: &Failure) {
         let session = &mut self.clients[at].session;
-        let was_open = backend.status != b'I';
+        // A client that has sent BEGIN and more at once takes what it sends next to be in its transaction.
+        let was_open = backend.turn.leaves_open.unwrap_or(backend.status != b'I');
         session.resume = was_open.then_some(Resume::Failed);
         let status = session.status();
         let mut out = Vec::new();
@@ -126,6 +147,7 @@ impl Worker {
         let mut is_failed = backend.is_failed;
         for reply in &backend.replies {
             match reply {
+                Reply::Quiet => {}
                 Reply::Sync | Reply::Query(_) | Reply::Call => {
                     if !is_failed && !is_told {
                         super::reject::put(&mut out, "ERROR", failure);
@@ -140,6 +162,11 @@ impl Worker {
                 _ => {}
             }
         }
+        if backend.is_in_batch() && !is_told && !is_failed {
+            // Its answers so far promised nothing: the Sync would have committed it.
+            super::reject::put(&mut out, "ERROR", failure);
+            is_told = true;
+        }
         if is_told || is_failed {
             session.skipping = Some(status);
         }
@@ -147,11 +174,7 @@ impl Worker {
             // The rest of a message that nobody takes any more.
             session.dropping = std::mem::take(&mut session.passing);
         }
-        for reply in &backend.replies {
-            if let Reply::Parse { name: Some(name), .. } | Reply::Parsed { name } = reply {
-                session.statements.remove(name);
-            }
-        }
+        backend.undo(Some(session), backend.replies.len(), true, |_| {});
         let group = self.clients[at].group;
         self.groups[group].shared.cells.shard(self.index).fail(Counted::ServerLost);
         if self.send_client(at, &out) {
@@ -202,12 +225,8 @@ impl Worker {
         let backend = &held.backend;
         let is_session_mode = self.groups[held.group].rule.mode == crate::plan::Mode::Session;
         let has_left = !backend.turn.touches.is_empty();
-        if is_under_way(backend)
-            || is_in_message
-            || backend.chore.is_some()
-            || held.is_rewinding
-            || !held.out.is_empty()
-        {
+        let is_under_way = is_under_way(backend) || backend.is_in_batch() || is_in_message;
+        if is_under_way || backend.chore.is_some() || held.is_rewinding || !held.out.is_empty() {
             // It works for nobody now: what runs is ended.
             self.cancel_and_close(server);
         } else if backend.status != b'I' {
@@ -218,7 +237,7 @@ impl Worker {
         } else if is_pinned || is_session_mode || has_left {
             self.reset(server);
         } else {
-            self.put_free(server);
+            self.put_back(server);
         }
     }
 

@@ -3,8 +3,9 @@
 
 use super::Worker;
 use crate::client::State;
-use crate::session::{Failure, Resume};
-use crate::sql::{self, Kind};
+use crate::session::{Failure, Resume, Session};
+use crate::sql::{self, Kind, Touches};
+use crate::wire::frontend::{self, Bind, Parse};
 use crate::wire::{Frame, HEADER, backend, tag};
 
 /// A simple query is looked at to here: whether it rolls back.
@@ -27,12 +28,11 @@ impl Worker {
         }
         if session.skipping.is_none() {
             let is_simple = matches!(frame.tag, tag::QUERY | tag::FUNCTION_CALL);
-            if is_simple && session.resume == Some(Resume::Failed) {
+            if session.owed.is_some() && session.resume == Some(Resume::Failed) {
                 if !is_whole && frame.len < LOOKED_AT {
                     return 0;
                 }
-                let text = input.get(HEADER..frame.len.saturating_sub(1)).unwrap_or_default();
-                if frame.tag == tag::QUERY && sql::scan(text).kind == Kind::Rollback {
+                if is_whole && rolls_back(session, frame.tag, &input[HEADER..frame.len]) {
                     // That is all there is left to do; it need not be told that it could do nothing else.
                     session.owed = None;
                     return 0;
@@ -60,6 +60,12 @@ impl Worker {
     /// Sends a client away with an error.
     pub(super) fn dismiss(&mut self, at: usize, failure: &Failure) {
         match self.clients[at].state {
+            State::Linked(server) if self.servers[server].backend.passing > 0 => {
+                // It is within a message that is not all there, where nothing can be told.
+                self.tell_cut(at, server, &failure.message);
+                self.client_gone(at);
+                return;
+            }
             State::Linked(server) => self.tell_cut(at, server, &failure.message),
             State::Waiting => self.tell_turned(at, &failure.message),
             _ => {}
@@ -68,6 +74,22 @@ impl Worker {
         put(&mut out, "FATAL", failure);
         self.say_goodbye(at, &out);
     }
+}
+
+/// Whether a message is the one that ends a failed transaction, or the first of those that do.
+fn rolls_back(session: &Session, tag: u8, body: &[u8]) -> bool {
+    let scan = match tag {
+        tag::QUERY => frontend::query_text(body).ok().map(sql::scan),
+        tag::PARSE => Parse::read(body).ok().map(|parse| sql::scan(parse.text)),
+        tag::BIND => match Bind::read_names(body) {
+            Ok(Some(bind)) if bind.statement.is_empty() => session.unnamed.as_ref().map(|statement| statement.scan),
+            Ok(Some(bind)) => session.statements.get(bind.statement).map(|statement| statement.scan),
+            _ => None,
+        },
+        _ => None,
+    };
+    // Not to a savepoint, which is gone.
+    scan.is_some_and(|scan| scan.kind == Kind::Rollback && scan.touches.has(Touches::END))
 }
 
 /// Appends an error.

@@ -116,7 +116,7 @@ impl Worker {
                 self.send_cancel(at, Some("query_timeout"));
                 continue;
             }
-            if backend.status == b'I' {
+            if backend.status == b'I' && !backend.is_in_batch() {
                 continue;
             }
             let failure = if is_over(plan.transaction_timeout, backend.turn.since) {
