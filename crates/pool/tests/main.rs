@@ -9,4 +9,5 @@ mod kit;
 mod lookup;
 mod open;
 mod pretend;
+mod relay;
 mod tls;

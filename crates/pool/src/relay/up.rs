@@ -153,6 +153,7 @@ impl<'a> Message<'a> {
                 let target = Target::read(self.body())?;
                 (target.kind == b'S').then_some(target.name)
             }
+            tag::QUERY => return Ok(self.missing() > 0 || sql::deallocates(self.text()).is_none() || backend.is_settled(false)),
             _ => None,
         };
         Ok(name.is_none_or(|name| backend.is_settled(name.is_empty())))
@@ -160,6 +161,11 @@ impl<'a> Message<'a> {
 
     fn body(&self) -> &'a [u8] {
         &self.have[HEADER..]
+    }
+
+    /// The text of a simple query.
+    fn text(&self) -> &'a [u8] {
+        self.body().strip_suffix(&[0]).unwrap_or(self.body())
     }
 
     fn missing(&self) -> usize {
@@ -214,7 +220,7 @@ impl Relay<'_, '_> {
             tag::FLUSH | tag::COPY_DATA => None,
             tag::QUERY => {
                 self.backend.in_batch = false;
-                let text = message.body().strip_suffix(&[0]).unwrap_or(message.body());
+                let text = message.text();
                 Some(Reply::Query(self.measure(&sql::scan(text), text)))
             }
             tag::PARSE => self.batch(Reply::Parse { id: None, name: None, is_silent: false }),

@@ -107,6 +107,7 @@ impl Worker {
             pending: Vec::new(),
             out: Vec::new(),
             is_readable: true,
+            is_ended: false,
             login: Some(Box::new(login)),
             address,
             connected: self.now,
