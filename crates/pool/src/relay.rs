@@ -82,8 +82,11 @@ fn refusal(touches: Touches, context: &Context<'_>) -> Option<Failure> {
         _ if context.may_pin || !(touches.has_any(opaque()) || context.session_state == SessionState::Pin) => None,
         SessionState::Reset => None,
         SessionState::Track | SessionState::Pin => Some(
-            Failure::new("53400", format!("{what} would keep its connection, and `max_pinned` clients keep one already"))
-                .hint(format!("{instead}, or raise `max_pinned` or `size` of this pool")),
+            Failure::new(
+                "53400",
+                format!("{what} would keep its connection, and `max_pinned` clients keep one already"),
+            )
+            .hint(format!("{instead}, or raise `max_pinned` or `size` of this pool")),
         ),
     }
 }

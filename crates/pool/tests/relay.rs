@@ -9,8 +9,8 @@ use kernel::journal::{Boot, Journal};
 use kernel::{Clock, DrainTrigger, Entropy};
 use md5::{Digest as _, Md5};
 use pool::plan::{Listen, Plan, PoolPlan, ServerAddress, ServerPlan};
-use pool::{PoolSocket, Pools};
 use pool::wire::{HEADER, Startup, backend, frame, frontend, startup, tag};
+use pool::{PoolSocket, Pools};
 use testkit::postgres::{PgClient, say};
 
 use crate::kit::{POOLER, SOON, control, plan};
@@ -44,7 +44,8 @@ fn scene(scripts: Vec<Script>) -> Scene {
     let address = ServerAddress::Tcp { host: server.ip().to_string(), port: server.port() };
     let front = TcpListener::bind("127.0.0.1:0").unwrap();
     let listen = Listen::Tcp(front.local_addr().unwrap());
-    let mut pool = PoolPlan { servers: vec![ServerPlan { name: "pretender".into(), address }], probe_interval: SOON, ..plan(&[]) };
+    let mut pool =
+        PoolPlan { servers: vec![ServerPlan { name: "pretender".into(), address }], probe_interval: SOON, ..plan(&[]) };
     pool.listen = vec![listen.clone()];
     pool.size = 1;
     pool.auth.users = vec![("joe".into(), format!("md5{}", hex(b"secretjoe")))];
@@ -125,7 +126,10 @@ fn serve(mut socket: TcpStream, shared: &Mutex<(Vec<String>, std::collections::V
             None => {
                 let text = String::from_utf8_lossy(&body).into_owned();
                 if text.contains("max_connections") {
-                    backend::put_data_row(&mut out, &[Some("100"), Some("3"), Some("2"), Some("1700000000000000"), None]);
+                    backend::put_data_row(
+                        &mut out,
+                        &[Some("100"), Some("3"), Some("2"), Some("1700000000000000"), None],
+                    );
                 } else {
                     backend::put_data_row(&mut out, &[Some("f"), Some("00000003000000000000000A"), Some("12345")]);
                 }
@@ -215,7 +219,8 @@ fn a_statement_that_was_refused_is_repeated_and_one_that_may_have_run_is_not() {
 #[test]
 fn a_statement_that_ends_its_own_connections_is_not_repeated_for_ever() {
     let kill = || vec![("select pg_terminate_backend(pg_backend_pid())", refused())];
-    let scene = scene(vec![kill(), kill(), kill(), kill(), vec![("select", done("SELECT 1", b'I')), (STAY, Vec::new())]]);
+    let scene =
+        scene(vec![kill(), kill(), kill(), kill(), vec![("select", done("SELECT 1", b'I')), (STAY, Vec::new())]]);
     let mut client = scene.client();
     asks(&mut client, "select pg_terminate_backend(pg_backend_pid())", "E57P01 ZI");
     asks(&mut client, "select", "SELECT 1 ZI");
@@ -270,7 +275,11 @@ fn a_transaction_that_was_lost_has_to_be_rolled_back() {
 fn what_is_sent_behind_a_lost_begin_stays_in_its_transaction() {
     let scene = scene(vec![
         vec![("begin", Vec::new())],
-        vec![(FAILED, [say::error("ERROR", "3B001", "no"), say::ready(b'E')].concat()), ("rollback", done("ROLLBACK", b'I')), (STAY, Vec::new())],
+        vec![
+            (FAILED, [say::error("ERROR", "3B001", "no"), say::ready(b'E')].concat()),
+            ("rollback", done("ROLLBACK", b'I')),
+            (STAY, Vec::new()),
+        ],
     ]);
     let mut client = scene.client();
     client.send(&[say::query("begin"), say::query("insert")].concat()).unwrap();
@@ -282,10 +291,17 @@ fn what_is_sent_behind_a_lost_begin_stays_in_its_transaction() {
 
 #[test]
 fn a_batch_that_was_answered_but_not_ended_is_lost_with_its_connection() {
-    let flushed = [testkit::postgres::message(b'1', b""), testkit::postgres::message(b'2', b""), say::complete("INSERT 0 1")].concat();
+    let flushed =
+        [testkit::postgres::message(b'1', b""), testkit::postgres::message(b'2', b""), say::complete("INSERT 0 1")]
+            .concat();
     let batch = |end| vec![("P", Vec::new()), ("B", Vec::new()), ("E", Vec::new()), ("H", end)];
-    let scene = scene(vec![batch(flushed.clone()), [batch(flushed.clone()), vec![(STAY, Vec::new())]].concat(), vec![("select", done("SELECT 1", b'I')), (STAY, Vec::new())]]);
-    let send = [say::parse("", "insert"), say::bind("", &[]), say::execute(), testkit::postgres::message(b'H', b"")].concat();
+    let scene = scene(vec![
+        batch(flushed.clone()),
+        [batch(flushed.clone()), vec![(STAY, Vec::new())]].concat(),
+        vec![("select", done("SELECT 1", b'I')), (STAY, Vec::new())],
+    ]);
+    let send =
+        [say::parse("", "insert"), say::bind("", &[]), say::execute(), testkit::postgres::message(b'H', b"")].concat();
     let mut client = scene.client();
     client.send(&send).unwrap();
     for expected in ["1", "2", "INSERT 0 1", "E08006"] {

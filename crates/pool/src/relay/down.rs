@@ -6,9 +6,9 @@ use kernel::Moment;
 
 use super::Context;
 use crate::backend::{Backend, Chore, Measure, Reply};
-use crate::sql::Touches;
 use crate::pairs::{Interner, Pairs};
 use crate::session::{Failure, Session};
+use crate::sql::Touches;
 use crate::stats::GroupCells;
 use crate::wire::backend::{self as messages, Fields};
 use crate::wire::{self, HEADER, WireError, tag};

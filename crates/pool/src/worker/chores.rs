@@ -241,7 +241,8 @@ impl Worker {
         let state = self.groups[group].rule.session_state;
         let turn = &self.servers[server].backend.turn;
         let (touches, is_unseen) = (turn.touches, turn.is_unseen);
-        let mut kept: Vec<&str> = row.first().and_then(Option::as_deref).filter(|s| !s.is_empty()).into_iter().collect();
+        let mut kept: Vec<&str> =
+            row.first().and_then(Option::as_deref).filter(|s| !s.is_empty()).into_iter().collect();
         if touches.has(Touches::LOAD) {
             kept.push("LOAD");
         }

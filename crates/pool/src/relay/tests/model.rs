@@ -33,7 +33,9 @@ impl Model {
 
     /// Answers one message; false if there is none that is whole.
     fn step(&mut self, out: &mut Vec<u8>) -> bool {
-        let Some(found) = frame(&self.input).unwrap().filter(|found| found.len <= self.input.len()) else { return false };
+        let Some(found) = frame(&self.input).unwrap().filter(|found| found.len <= self.input.len()) else {
+            return false;
+        };
         let message: Vec<u8> = self.input.drain(..found.len).collect();
         let body = &message[HEADER..];
         if self.skips && found.tag != tag::SYNC {
