@@ -294,7 +294,9 @@ impl Backend {
         for reply in self.replies.iter().rev() {
             match reply {
                 Reply::Sync | Reply::Quiet | Reply::Query(_) | Reply::Call => is_before = true,
-                Reply::Unnamed { .. } | Reply::CloseUnnamed { .. } | Reply::Forgets(_) if is_unnamed => return !is_before,
+                Reply::Unnamed { .. } | Reply::CloseUnnamed { .. } | Reply::Forgets(_) if is_unnamed => {
+                    return !is_before;
+                }
                 Reply::Parse { .. } | Reply::Parsed { .. } | Reply::Closed { .. } | Reply::Evict(_)
                     if is_before && !is_unnamed =>
                 {
@@ -308,7 +310,8 @@ impl Backend {
 
     /// Whether what takes prepared statements away has been sent, and its end.
     pub(crate) fn sweeps(&self) -> bool {
-        self.is_sweeping && matches!(self.replies.back(), Some(Reply::Sync | Reply::Quiet | Reply::Query(_) | Reply::Call))
+        self.is_sweeping
+            && matches!(self.replies.back(), Some(Reply::Sync | Reply::Quiet | Reply::Query(_) | Reply::Call))
     }
 
     /// A `DEALLOCATE` has failed, or was passed over.
@@ -324,7 +327,13 @@ impl Backend {
 
     /// Takes back what the replies up to `end` stand for: the first of them failed, the others were passed over. Or, with
     /// `is_lost`, all of them were lost. What ran is given to `ended`.
-    pub(crate) fn undo(&mut self, mut session: Option<&mut Session>, end: usize, is_lost: bool, mut ended: impl FnMut(Measure)) {
+    pub(crate) fn undo(
+        &mut self,
+        mut session: Option<&mut Session>,
+        end: usize,
+        is_lost: bool,
+        mut ended: impl FnMut(Measure),
+    ) {
         let mut replies = std::mem::take(&mut self.replies);
         let mut left = end;
         let (mut found, mut restored) = (None, None);

@@ -31,6 +31,8 @@ pub(crate) struct Client {
     pub(crate) out: Vec<u8>,
     /// Whether its socket may have more.
     pub(crate) is_readable: bool,
+    /// Whether it says nothing more: it is read to its end, which is no event of its own.
+    pub(crate) is_ended: bool,
     /// While it logs in.
     pub(crate) login: Option<Box<Login>>,
     pub(crate) address: Option<SocketAddr>,

@@ -40,6 +40,8 @@ pub(crate) struct Server {
     /// What the server has not taken yet.
     pub(crate) out: Vec<u8>,
     pub(crate) is_readable: bool,
+    /// Whether it says nothing more: it is read to its end, which is no event of its own.
+    pub(crate) is_ended: bool,
     pub(crate) opened: Moment,
     /// When it is too old.
     pub(crate) expires: Moment,

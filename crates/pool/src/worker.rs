@@ -256,6 +256,7 @@ impl Worker {
         }
         if event.is_readable() || event.is_read_closed() || event.is_error() {
             self.clients[at].is_readable = true;
+            self.clients[at].is_ended |= event.is_read_closed() || event.is_error();
             if event.is_read_closed() && self.clients[at].state == State::Waiting {
                 // It is not read while it waits; that it has left is seen here.
                 self.client_gone(at);
@@ -273,6 +274,7 @@ impl Worker {
         }
         if event.is_readable() || event.is_read_closed() || event.is_error() {
             self.servers[at].is_readable = true;
+            self.servers[at].is_ended |= event.is_read_closed() || event.is_error();
             self.pump_server(at);
         }
     }
@@ -316,7 +318,7 @@ impl Worker {
                     return;
                 }
                 Ok(n) => {
-                    client.is_readable = n == buffer.len() || client.transport.has_more();
+                    client.is_readable = n == buffer.len() || client.transport.has_more() || client.is_ended;
                     if client.pending.is_empty() {
                         let taken = self.client_input(at, &buffer[..n]);
                         if taken < n
@@ -365,7 +367,7 @@ impl Worker {
             match outcome {
                 Ok(0) => lost = Some("the server closed the connection".to_owned()),
                 Ok(n) => {
-                    server.is_readable = n == buffer.len() || server.transport.has_more();
+                    server.is_readable = n == buffer.len() || server.transport.has_more() || server.is_ended;
                     self.heard(at);
                     let server = &mut self.servers[at];
                     if server.pending.is_empty() {

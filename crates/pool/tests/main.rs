@@ -10,6 +10,7 @@ mod kit;
 mod lookup;
 mod open;
 mod pretend;
+mod relay;
 mod through;
 mod tls;
 mod told;

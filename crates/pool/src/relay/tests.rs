@@ -96,7 +96,12 @@ impl Shared {
         (context, &self.cells, &mut self.interner, teller)
     }
 
-    pub(super) fn up(&mut self, session: &mut Session, backend: &mut Backend, input: &mut Vec<u8>) -> (Vec<u8>, Vec<u8>) {
+    pub(super) fn up(
+        &mut self,
+        session: &mut Session,
+        backend: &mut Backend,
+        input: &mut Vec<u8>,
+    ) -> (Vec<u8>, Vec<u8>) {
         let (mut out, mut due) = (Vec::new(), Vec::new());
         loop {
             let done = up(session, backend, input, &mut out, &mut self.context().0).unwrap();
@@ -238,7 +243,8 @@ fn run(steps: &[Step], prepare: &impl Fn(&mut Shared), ends: impl Fn(usize, &[u8
             }
             from = *end;
         }
-        let got = (shown(&std::mem::take(&mut bench.to_server), true), shown(&std::mem::take(&mut bench.to_client), false));
+        let got =
+            (shown(&std::mem::take(&mut bench.to_server), true), shown(&std::mem::take(&mut bench.to_client), false));
         let got = (got.0, got.1, std::mem::take(&mut bench.marks).join(" "));
         let expected = [server, client, marks].map(str::to_owned);
         let got: [String; 3] = got.into();
@@ -246,7 +252,10 @@ fn run(steps: &[Step], prepare: &impl Fn(&mut Shared), ends: impl Fn(usize, &[u8
             assert_eq!(got, expected, "step {at}, {step:?}");
         }
         for (sum, one) in all.iter_mut().zip([got, expected]) {
-            sum.iter_mut().zip(one).filter(|(_, one)| !one.is_empty()).for_each(|(sum, one)| *sum += &format!(" / {one}"));
+            sum.iter_mut()
+                .zip(one)
+                .filter(|(_, one)| !one.is_empty())
+                .for_each(|(sum, one)| *sum += &format!(" / {one}"));
         }
         assert!(ends.len() > 1 || all[0] == all[1] || at + 1 < steps.len(), "{all:#?}");
     }
@@ -266,7 +275,12 @@ pub(super) fn front(text: &str) -> Vec<u8> {
         let (first, second) = (words.next(), words.next());
         match head {
             "P" => frontend::put_parse(&mut out, name(first), second.unwrap_or_default().as_bytes(), &[]),
-            "B" => frontend::put_bind(&mut out, std::str::from_utf8(name(first)).unwrap().as_bytes(), name(second), &[Some("v")]),
+            "B" => frontend::put_bind(
+                &mut out,
+                std::str::from_utf8(name(first)).unwrap().as_bytes(),
+                name(second),
+                &[Some("v")],
+            ),
             "D" | "C" if head == "D" => frontend::put_describe(&mut out, first.unwrap().as_bytes()[0], name(second)),
             "C" => frontend::put_close(&mut out, first.unwrap().as_bytes()[0], name(second)),
             "E" => frontend::put_execute(&mut out, name(first), 0),
@@ -308,7 +322,8 @@ pub(super) fn back(text: &str) -> Vec<u8> {
                 told::put_error(&mut out, severity, code, text, None, None);
             }
             "STALE" => {
-                let text = "SERROR\0VERROR\0C0A000\0Mcached plan must not change result type\0RRevalidateCachedQuery\0\0";
+                let text =
+                    "SERROR\0VERROR\0C0A000\0Mcached plan must not change result type\0RRevalidateCachedQuery\0\0";
                 raw(&mut out, b'E', text.as_bytes());
             }
             "N" => told::put_notice(&mut out, "NOTICE", "00000", rest, None, None),

@@ -153,6 +153,9 @@ impl<'a> Message<'a> {
                 let target = Target::read(self.body())?;
                 (target.kind == b'S').then_some(target.name)
             }
+            tag::QUERY => {
+                return Ok(self.missing() > 0 || sql::deallocates(self.text()).is_none() || backend.is_settled(false));
+            }
             _ => None,
         };
         Ok(name.is_none_or(|name| backend.is_settled(name.is_empty())))
@@ -160,6 +163,11 @@ impl<'a> Message<'a> {
 
     fn body(&self) -> &'a [u8] {
         &self.have[HEADER..]
+    }
+
+    /// The text of a simple query.
+    fn text(&self) -> &'a [u8] {
+        self.body().strip_suffix(&[0]).unwrap_or(self.body())
     }
 
     fn missing(&self) -> usize {
@@ -214,7 +222,7 @@ impl Relay<'_, '_> {
             tag::FLUSH | tag::COPY_DATA => None,
             tag::QUERY => {
                 self.backend.in_batch = false;
-                let text = message.body().strip_suffix(&[0]).unwrap_or(message.body());
+                let text = message.text();
                 Some(Reply::Query(self.measure(&sql::scan(text), text)))
             }
             tag::PARSE => {
@@ -279,8 +287,7 @@ impl Relay<'_, '_> {
             self.backend.replies.push_back(Reply::Forgets(before));
         }
         let is_first = self.backend.is_at_rest() && self.backend.turn.statements == 0;
-        let rewritten =
-            if is_whole && scan.touches.has(Touches::DEALLOCATE) { self.deallocate(text) } else { None };
+        let rewritten = if is_whole && scan.touches.has(Touches::DEALLOCATE) { self.deallocate(text) } else { None };
         let measure = self.measure(&scan, text);
         self.backend.replies.push_back(Reply::Query(measure));
         self.backend.in_batch = false;
@@ -314,7 +321,7 @@ impl Relay<'_, '_> {
         if scan.touches.is_empty() {
             return;
         }
-        turn.touches = turn.touches | scan.touches;
+        turn.touches |= scan.touches;
         if scan.touches.has_any(Touches::OPAQUE | Touches::COPY | Touches::END) {
             turn.can_replay = false;
         }
@@ -470,7 +477,9 @@ impl Relay<'_, '_> {
             }
             // The server says that there is none, by the name that the client knows, unless that is one of the pooler's
             // or one that it left there.
-            None if name.starts_with(PREFIX) || self.backend.litter.iter().any(|left| **left == *name) => (Cow::Owned([name, b"?"].concat()), None),
+            None if name.starts_with(PREFIX) || self.backend.litter.iter().any(|left| **left == *name) => {
+                (Cow::Owned([name, b"?"].concat()), None)
+            }
             None => (Cow::Borrowed(name), None),
         }
     }

@@ -396,6 +396,7 @@ impl Worker {
             pending: rest,
             out: Vec::new(),
             is_readable: false,
+            is_ended: false,
             opened: self.now,
             expires: life.map_or(Moment::MAX, |life| self.now + life),
             used: self.now,

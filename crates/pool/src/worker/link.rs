@@ -190,7 +190,10 @@ impl Worker {
         client.since = self.now;
         let backend = &mut held.backend;
         let is_answered_here = !backend.replies.is_empty()
-            && backend.replies.iter().all(|r| matches!(r, Reply::Parsed { .. } | Reply::Closed { .. } | Reply::CopyEnd));
+            && backend
+                .replies
+                .iter()
+                .all(|r| matches!(r, Reply::Parsed { .. } | Reply::Closed { .. } | Reply::CopyEnd));
         let is_sent = out.is_empty() || self.send_server(server, &out);
         out.clear();
         if is_sent && is_answered_here {
@@ -216,7 +219,8 @@ impl Worker {
 
     /// The rest of a message of a COPY that has failed has been passed on: its transaction was over before.
     fn ended_late(&mut self, at: usize, server: usize) {
-        let is_linked = self.clients.get(at).is_some_and(|c| c.state == State::Linked(server) && c.session.passing == 0);
+        let is_linked =
+            self.clients.get(at).is_some_and(|c| c.state == State::Linked(server) && c.session.passing == 0);
         if is_linked && self.servers[server].backend.is_at_rest() {
             self.over(at, server);
         }

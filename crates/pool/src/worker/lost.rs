@@ -51,7 +51,7 @@ impl Worker {
         let unnamed = backend.turn.unnamed.take();
         let was_preparing = backend.chore.is_some();
         let was_asking = matches!(&backend.chore, Some(chore) if matches!(chore.kind, ChoreKind::Ask { .. }));
-        let held = std::mem::replace(&mut server.client, None);
+        let held = server.client.take();
         debug_assert_eq!(held, Some(client), "a connection's client has it");
         let mut lost = self.take_server(at);
         if lost.as_ref().is_some_and(|lost| lost.backend.passing > 0) {
@@ -95,7 +95,8 @@ impl Worker {
             let why = if was_refused { "the server shut down before it began" } else { "its connection was lost" };
             self.tell_moved(client, &mut lost, why);
             self.go_on_elsewhere(client, &lost, Some(replay));
-        } else if is_under_way(&lost.backend) || lost.backend.is_in_batch() || lost.is_rewinding || session.passing > 0 {
+        } else if is_under_way(&lost.backend) || lost.backend.is_in_batch() || lost.is_rewinding || session.passing > 0
+        {
             self.tell_lost(client, &mut lost, &failure.message);
             self.fail_under_way(client, &mut lost.backend, &failure);
         } else if let Some(begin) = only_begun.then(|| begin_text(&replay)).flatten() {

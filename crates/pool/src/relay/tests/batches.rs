@@ -12,7 +12,11 @@ fn after_an_error_everything_is_passed_over_until_sync() {
     ]);
     // Sent before the error is known, the server passes it over.
     script(&[
-        Up("P _ bad / B _ _ / E / Q one / S / P _ good / B _ _ / E / S", "P _ bad / B _ _ / E _ / Q one / S / P _ good / B _ _ / E _ / S", ""),
+        Up(
+            "P _ bad / B _ _ / E / Q one / S / P _ good / B _ _ / E / S",
+            "P _ bad / B _ _ / E _ / Q one / S / P _ good / B _ _ / E _ / S",
+            "",
+        ),
         Down("E 42601 no / Z I", "E 42601 no / Z I", ""),
         Down("1 / 2 / C GOOD / Z I", "1 / 2 / C GOOD / Z I", "over"),
     ]);
@@ -41,7 +45,11 @@ fn several_batches_are_under_way_at_once() {
     script(&[
         Up("P a one / S", "P _ek0 one / S", ""),
         Down("1 / Z I", "1 / Z I", "over"),
-        Up("B _ a / E / S / B _ x / E / S / B _ a / E / S", "B _ _ek0 / E _ / S / B _ x / E _ / S / B _ _ek0 / E _ / S", ""),
+        Up(
+            "B _ a / E / S / B _ x / E / S / B _ a / E / S",
+            "B _ _ek0 / E _ / S / B _ x / E _ / S / B _ _ek0 / E _ / S",
+            "",
+        ),
         Down("2 / D v / C SELECT 1 / Z I", "2 / D v / C SELECT 1 / Z I", ""),
         Down("E 26000 no / Z I / 2 / C SELECT 0 / Z I", "E 26000 no / Z I / 2 / C SELECT 0 / Z I", "over"),
     ]);
@@ -65,9 +73,17 @@ fn suspended_empty_and_described() {
 fn simple_queries_in_a_row() {
     script(&[
         Up("Q begin / Q fails / Q rollback", "Q begin / Q fails / Q rollback", ""),
-        Down("C BEGIN / Z T / E 42601 no / Z E / C ROLLBACK / Z I", "C BEGIN / Z T / E 42601 no / Z E / C ROLLBACK / Z I", "over"),
+        Down(
+            "C BEGIN / Z T / E 42601 no / Z E / C ROLLBACK / Z I",
+            "C BEGIN / Z T / E 42601 no / Z E / C ROLLBACK / Z I",
+            "over",
+        ),
         Up("Q select 1; select 2", "Q select 1; select 2", ""),
-        Down("T / D 1 / C SELECT 1 / T / D 2 / C SELECT 1 / Z I", "T / D 1 / C SELECT 1 / T / D 2 / C SELECT 1 / Z I", "over"),
+        Down(
+            "T / D 1 / C SELECT 1 / T / D 2 / C SELECT 1 / Z I",
+            "T / D 1 / C SELECT 1 / T / D 2 / C SELECT 1 / Z I",
+            "over",
+        ),
     ]);
 }
 
@@ -100,7 +116,11 @@ fn many_parameters_are_described() {
 fn notices_parameters_and_notifications_come_at_any_time() {
     script(&[
         Up("Q select 1", "Q select 1", ""),
-        Down("S TimeZone UTC / N beware / T / D 1 / C SELECT 1 / Z I", "S TimeZone UTC / N beware / T / D 1 / C SELECT 1 / Z I", "over"),
+        Down(
+            "S TimeZone UTC / N beware / T / D 1 / C SELECT 1 / Z I",
+            "S TimeZone UTC / N beware / T / D 1 / C SELECT 1 / Z I",
+            "over",
+        ),
         // What it was told already it is not told again; what others listen to it is not told at all.
         Up("Q select 2", "Q select 2", ""),
         Down("S TimeZone UTC / A secret / C SELECT 1 / Z I", "C SELECT 1 / Z I", "over"),
@@ -156,7 +176,14 @@ fn what_may_happen_by_halves_is_not_repeated() {
     for text in ["Q insert into t values (1)", "Q begin / Q update t set a = 1", "P a select 1 / B _ a / E / S"] {
         assert!(may(text), "{text}");
     }
-    for text in ["Q commit", "Q call x()", "Q do $$ $$", "Q copy t from stdin", "Q create index concurrently if not exists i on t (a)", "F x"] {
+    for text in [
+        "Q commit",
+        "Q call x()",
+        "Q do $$ $$",
+        "Q copy t from stdin",
+        "Q create index concurrently if not exists i on t (a)",
+        "F x",
+    ] {
         assert!(!may(text), "{text}");
     }
 }

@@ -107,7 +107,11 @@ fn room_is_made_and_what_was_not_closed_is_still_known() {
     let few = |shared: &mut Shared| shared.max_prepared = 1;
     script_with(
         &[
-            Up("P a one / P b two / B _ a / S", "P _ek0 one / C S _ek0 / P _ek1 two / C S _ek1 / P _ek0 one / B _ _ek0 / S", ""),
+            Up(
+                "P a one / P b two / B _ a / S",
+                "P _ek0 one / C S _ek0 / P _ek1 two / C S _ek1 / P _ek0 one / B _ _ek0 / S",
+                "",
+            ),
             Down("1 / 3 / 1 / 3 / 1 / 2 / Z I", "1 / 1 / 2 / Z I", "over"),
             // The Close is passed over, as all is behind an error.
             Up("B _ gone / B _ b / S / Q select 1", "B _ gone / C S _ek0 / P _ek1 two / B _ _ek1 / S / Q select 1", ""),
@@ -198,10 +202,7 @@ fn a_statement_that_was_deallocated_unseen_is_prepared_again() {
 fn a_stale_statement_is_prepared_again_only_for_a_client_that_asks_what_it_returns() {
     let prepared = [Up("P a select 1 / S", "P _ek0 select 1 / S", ""), Down("1 / Z I", "1 / Z I", "over")];
     let with = |more: &[Step]| [&prepared[..], more].concat();
-    script(&with(&[
-        Up("B _ a / D P / E / S", "B _ _ek0 / D P _ / E _ / S", ""),
-        Down("STALE / Z I", "", "again"),
-    ]));
+    script(&with(&[Up("B _ a / D P / E / S", "B _ _ek0 / D P _ / E _ / S", ""), Down("STALE / Z I", "", "again")]));
     const TOLD: &str = "E 0A000 cached plan must not change result type / Z I";
     script(&with(&[Up("B _ a / E / S", "B _ _ek0 / E _ / S", ""), Down("STALE / Z I", TOLD, "over")]));
     // Behind the Sync there is more, which the server has run by then.
