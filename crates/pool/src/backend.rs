@@ -335,7 +335,7 @@ impl Backend {
         mut ended: impl FnMut(Measure),
     ) {
         let mut replies = std::mem::take(&mut self.replies);
-        let mut left = end;
+        let (mut left, last) = (end, replies.len());
         let (mut found, mut restored) = (None, None);
         for reply in replies.drain(..end).rev() {
             left -= 1;
@@ -369,7 +369,8 @@ impl Backend {
                     }
                 }
                 Reply::Forgets(before) => restored = Some(before),
-                Reply::Query(_) => self.not_deallocated(session.as_deref_mut()),
+                // Nothing is sent behind a DEALLOCATE.
+                Reply::Query(_) if left + 1 == last => self.not_deallocated(session.as_deref_mut()),
                 Reply::Evict(statement) => self.known.insert(&statement),
                 Reply::Execute(measure) => ended(measure),
                 _ => {}

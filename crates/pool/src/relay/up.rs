@@ -349,7 +349,11 @@ impl Relay<'_, '_> {
     /// `DEALLOCATE` of a statement that the client has prepared by the protocol, under the name that the server knows.
     fn deallocate(&mut self, text: &[u8]) -> Option<Vec<u8>> {
         let Some(Deallocate::Name(name)) = sql::deallocates(text) else { return None };
-        let statement = self.session.statements.get(&*name)?.clone();
+        let Some(statement) = self.session.statements.get(&*name).cloned() else {
+            // What the pooler left there under this name is not the client's.
+            let is_litter = self.backend.litter.iter().any(|left| **left == *name);
+            return is_litter.then(|| [&b"DEALLOCATE \""[..], &doubled(&name), b"?\""].concat());
+        };
         if !self.backend.known.touch(statement.id) {
             if self.backend.in_batch {
                 // It cannot be prepared without an end to the batch. The server says that there is none.
@@ -408,13 +412,17 @@ impl Relay<'_, '_> {
 
     /// The client has prepared another statement under this name: the server is brought to say so in its own words.
     fn name_is_taken(&mut self, parse: &Parse<'_>) {
+        let name = match parse.name.starts_with(PREFIX) {
+            true => Cow::Owned([parse.name, b"!"].concat()),
+            false => Cow::Borrowed(parse.name),
+        };
         for is_silent in [true, false] {
             self.expect(Reply::Parse { id: None, name: None, is_silent });
-            frontend::put_parse(self.out, parse.name, b"", &[]);
+            frontend::put_parse(self.out, &name, b"", &[]);
         }
         // Sent a second time, it would not be taken any more.
         self.backend.turn.can_replay = false;
-        self.backend.litter.push(parse.name.into());
+        self.backend.litter.push(name.into());
     }
 
     /// Prepares a statement at this server.
@@ -553,6 +561,11 @@ impl Relay<'_, '_> {
         self.pass(message);
         Ok(())
     }
+}
+
+/// A name with its quotes doubled.
+fn doubled(name: &[u8]) -> Vec<u8> {
+    name.iter().flat_map(|byte| std::iter::repeat_n(*byte, 1 + usize::from(*byte == b'"'))).collect()
 }
 
 fn no_room() -> WireError {
