@@ -74,7 +74,14 @@ impl Worker {
             return input.len();
         }
         if self.clients[at].session.skipping.is_some() || self.clients[at].session.owed.is_some() {
-            return self.reject_input(at, frame, input);
+            let generation = self.clients[at].generation;
+            let n = self.reject_input(at, frame, input);
+            let client = self.clients.get(at).filter(|c| c.generation == generation);
+            let is_settled = client.is_some_and(|c| c.session.skipping.is_none() && c.session.owed.is_none());
+            if n > 0 || !is_settled {
+                return n;
+            }
+            // It rolls back, which it may.
         }
         match frame.tag {
             tag::SYNC if input.len() >= frame.len => {
