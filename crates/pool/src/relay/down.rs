@@ -57,7 +57,7 @@ pub(crate) fn down(
     // Where what passes as it is begins.
     let mut run = 0;
     let started = out.len();
-    let mut is_async_told = false;
+    let (mut is_async_told, mut is_answered) = (false, backend.passing > 0);
     while at < input.len() && !outcome.again && outcome.done.is_none() {
         if backend.passing > 0 {
             let n = backend.passing.min(input.len() - at);
@@ -93,6 +93,8 @@ pub(crate) fn down(
         let mut step = Step { session: session.as_deref_mut(), backend, below, outcome: &mut outcome, is_async_told };
         let verdict = step.message(frame.tag, &have[HEADER..])?;
         is_async_told |= !is_answer && verdict == Verdict::Pass;
+        // A notice, such as that of a server that is about to crash, answers nothing.
+        is_answered |= is_answer && verdict == Verdict::Pass || !before.is_empty();
         backend.passing = frame.len - have.len();
         if is_answer && verdict != Verdict::Rewind {
             put_due(backend, &mut behind);
@@ -117,7 +119,7 @@ pub(crate) fn down(
     }
     out.extend_from_slice(&input[run..at]);
     outcome.taken = at;
-    backend.turn.is_answered |= out.len() > started;
+    backend.turn.is_answered |= is_answered && out.len() > started;
     Ok(outcome)
 }
 

@@ -139,7 +139,8 @@ impl Worker {
     fn fail_under_way(&mut self, at: usize, backend: &mut Backend, failure: &Failure) {
         let session = &mut self.clients[at].session;
         // A client that has sent BEGIN and more at once takes what it sends next to be in its transaction.
-        let was_open = backend.turn.leaves_open.unwrap_or(backend.status != b'I');
+        // A BEGIN alone that fails has begun nothing.
+        let was_open = backend.turn.leaves_open.unwrap_or(backend.status != b'I') && !backend.turn.only_begun;
         session.resume = was_open.then_some(Resume::Failed);
         let status = session.status();
         let mut out = Vec::new();
