@@ -31,6 +31,8 @@ pub(crate) struct Client {
     pub(crate) out: Vec<u8>,
     /// Whether its socket may have more.
     pub(crate) is_readable: bool,
+    /// Whether it has said that it closes: it is read to the end, which no other event announces.
+    pub(crate) is_closing: bool,
     /// While it logs in.
     pub(crate) login: Option<Box<Login>>,
     pub(crate) address: Option<SocketAddr>,

@@ -103,6 +103,7 @@ impl Worker {
             out: Vec::new(),
             // The registration announces what is there already.
             is_readable: false,
+            is_closing: false,
             login: Some(Box::new(login)),
             address,
             connected: self.now,

@@ -164,8 +164,24 @@ impl Worker {
         login.console = console;
         (login.database, login.user) = (database, user.clone());
         self.clients[at].pool = Some(pool.clone());
-        self.verify(at, &pool, user);
+        if self.negotiate(at) {
+            self.verify(at, &pool, user);
+        }
         Ok(())
+    }
+
+    /// Says what is spoken, if more was asked for: before anything else, as clients expect it. False if the client is gone.
+    fn negotiate(&mut self, at: usize) -> bool {
+        let login = self.login(at);
+        let is_spoken = matches!(login.minor, 0 | MINOR);
+        if is_spoken && login.unknown.is_empty() {
+            return true;
+        }
+        let minor = if login.minor >= MINOR { MINOR } else { 0 };
+        let unknown: Vec<&str> = login.unknown.iter().map(String::as_str).collect();
+        let mut out = Vec::new();
+        backend::put_negotiate(&mut out, minor, &unknown);
+        self.send_client(at, &out)
     }
 
     /// The pool at this address that has the database; and, if it is the console that is wanted, what may be done there.
@@ -253,6 +269,8 @@ impl Worker {
             Ok(exchange) => {
                 self.login(at).exchange = Some(Box::new(exchange));
                 self.clients[at].state = State::Proving;
+                // What Postgres took to answer is not the client's time.
+                self.clients[at].since = self.now;
                 if self.send_client(at, &out) {
                     self.ready_client(at);
                 }
@@ -275,6 +293,9 @@ impl Worker {
         if methods.certificate
             && let Some(stream) = client.transport.tls()
         {
+            if !self.is_checked_for(at, pool) {
+                return Err(LoginError::Certificate { user: user.to_owned(), found: None });
+            }
             let found = stream.peer_certificate().and_then(tls::common_name);
             if found.as_deref() == Some(user) {
                 return Ok(true);
@@ -282,6 +303,18 @@ impl Worker {
             return Err(LoginError::Certificate { user: user.to_owned(), found });
         }
         Ok(false)
+    }
+
+    /// Whether TLS towards a client was begun by the pool's own authorities. Of several pools at an address it is begun by
+    /// the first one's, before it is known which pool is meant; a certificate counts only where both trust the same.
+    fn is_checked_for(&self, at: usize, pool: &PoolShared) -> bool {
+        let Some(login) = &self.clients[at].login else { return false };
+        let pools = self.commons.pools.load();
+        let first = pools
+            .iter()
+            .find(|other| other.plan.load().listen.contains(&login.listen) && other.tls.load().is_some());
+        let authorities = |pool: &PoolShared| pool.plan.load().tls.as_ref().map(|tls| tls.client_ca.clone());
+        first.is_some_and(|first| authorities(first) == authorities(pool))
     }
 
     fn refuse(&mut self, at: usize, error: &LoginError) {
@@ -392,7 +425,9 @@ impl Worker {
         let shared = pool.group(&database, &user, &self.commons, self.index);
         let group = self.group_at(&shared);
         self.clients[at].group = group;
-        if self.groups[group].welcome.is_some() {
+        if pool.is_gone() {
+            self.dismiss(at, &Failure::new("57P01", "terminating connection: the pool is gone"));
+        } else if self.groups[group].welcome.is_some() {
             self.arrived(at);
         } else {
             let generation = self.clients[at].generation;
@@ -416,11 +451,6 @@ impl Worker {
         }
         let mut out = login.greeting.clone();
         out.reserve(512);
-        if login.minor > MINOR || login.minor == 1 || !login.unknown.is_empty() {
-            let unknown: Vec<&str> = login.unknown.iter().map(String::as_str).collect();
-            let minor = if login.minor >= MINOR { MINOR } else { 0 };
-            backend::put_negotiate(&mut out, minor, &unknown);
-        }
         for (name, value) in told.iter() {
             backend::put_parameter_status(&mut out, name, value);
         }
