@@ -107,6 +107,8 @@ pub(crate) struct Login {
     pub(crate) exchange: Option<Box<ClientLogin>>,
     /// Whether it asked for encryption already.
     pub(crate) has_asked: bool,
+    /// Whether TLS began without a request.
+    pub(crate) is_direct: bool,
     /// It wants the console, and what it may do there.
     pub(crate) console: Option<bool>,
     /// It counts among the pool's clients.

@@ -27,6 +27,9 @@ use crate::view::{ClientView, ConnectionView};
 /// From how many connections on a group is served by every worker.
 const SPLIT_FROM: u32 = 32;
 
+/// Most (database, user) of one pool.
+const MOST_GROUPS: usize = 10_000;
+
 /// What every worker knows.
 #[derive(Debug)]
 pub(crate) struct Commons {
@@ -240,16 +243,20 @@ impl PoolShared {
 
     /// The group of this database and user, made if it is new. Only who has logged in gets here.
     ///
-    /// It is at home at the worker that has the fewest; of several, at the one that asks.
+    /// It is at home at the worker that has the fewest; of several, at the one that asks. `None`: there are too many already,
+    /// as when somebody makes up names of databases.
     pub(crate) fn group(
         self: &Arc<Self>,
         database: &str,
         user: &str,
         commons: &Commons,
         by: usize,
-    ) -> Arc<GroupShared> {
+    ) -> Option<Arc<GroupShared>> {
         let key = (database.to_owned(), user.to_owned());
         let mut groups = self.lock_groups();
+        if groups.len() >= MOST_GROUPS && !groups.contains_key(&key) {
+            return None;
+        }
         let workers = commons.mailboxes.len();
         let new = || {
             let homes = commons.homes.iter().map(|homes| homes.load(Ordering::Relaxed)).enumerate();
@@ -269,7 +276,7 @@ impl PoolShared {
                 heads: (0..workers).map(|_| AtomicU64::new(0)).collect(),
             })
         };
-        groups.entry(key).or_insert_with(new).clone()
+        Some(groups.entry(key).or_insert_with(new).clone())
     }
 }
 

@@ -102,6 +102,10 @@ pub(crate) struct Worker {
     is_draining: bool,
     /// Whether a listening socket may have more than was accepted.
     unaccepted: bool,
+    /// Clients that have not said yet what they want, as they came, and others that have meanwhile; and how many there may
+    /// be of both.
+    strangers: VecDeque<(usize, u32)>,
+    most_strangers: usize,
     /// Bytes that are kept of clients: counted as they come, and anew in each tick.
     kept: usize,
     /// Which part of the clients is looked at in this tick.
@@ -155,6 +159,8 @@ impl Worker {
             ticket: 0,
             is_draining: false,
             unaccepted: false,
+            strangers: VecDeque::new(),
+            most_strangers: accept::STRANGERS,
             kept: 0,
             part: 0,
         }

@@ -32,6 +32,7 @@ impl Worker {
         }
         let is_plain = matches!(self.clients[at].transport, Transport::Plain(_));
         if input[0] == HANDSHAKE && is_plain && !self.login(at).has_asked {
+            self.login(at).is_direct = true;
             return self.begin_tls(at, input, input.len());
         }
         let (said, len) = match wire::startup(input) {
@@ -147,6 +148,10 @@ impl Worker {
         let unknown = parameters.iter().filter(|(name, _)| name.starts_with("_pq_.")).map(|(n, _)| n.clone()).collect();
         let listen = self.login(at).listen.clone();
         let (pool, console) = self.pool_for(&listen, &database, &user)?;
+        if self.clients[at].transport.tls().is_some_and(|tls| tls.alpn().is_none()) && self.login(at).is_direct {
+            return Err(Failure::new("08P01", "TLS without a request for it needs ALPN")
+                .hint("`sslnegotiation=direct` of libpq asks for it"));
+        }
         let plan = pool.plan.load_full();
         let is_tls = self.clients[at].transport.tls().is_some();
         if plan.tls.as_ref().is_some_and(|tls| tls.is_required) && !is_tls && self.clients[at].address.is_some() {
@@ -386,7 +391,11 @@ impl Worker {
         }
         let Some(pool) = self.clients[at].pool.clone() else { return };
         let (database, user) = (self.login(at).database.clone(), self.login(at).user.clone());
-        let group = pool.group(&database, &user, &self.commons, self.index);
+        let Some(group) = pool.group(&database, &user, &self.commons, self.index) else {
+            let failure = Failure::new("53300", "there are too many databases and users in this pool already");
+            self.dismiss(at, &failure.hint("`databases` of the pool says which may be asked for"));
+            return;
+        };
         if !matches!(secret, Secret::None) {
             group.set_secret(secret);
         }
@@ -422,7 +431,7 @@ impl Worker {
     pub(super) fn arrive(&mut self, at: usize) {
         let Some(pool) = self.clients[at].pool.clone() else { return };
         let (database, user) = (self.login(at).database.clone(), self.login(at).user.clone());
-        let shared = pool.group(&database, &user, &self.commons, self.index);
+        let Some(shared) = pool.group(&database, &user, &self.commons, self.index) else { return };
         let group = self.group_at(&shared);
         self.clients[at].group = group;
         if pool.is_gone() {

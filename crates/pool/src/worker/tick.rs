@@ -19,6 +19,7 @@ impl Worker {
         if self.unaccepted || !self.listeners.is_empty() {
             self.accept_all();
         }
+        self.count_strangers();
         self.waited_too_long();
         self.took_too_long();
         self.look_at_clients();
