@@ -224,6 +224,8 @@ pub(crate) struct Turn {
     pub(crate) is_counted: bool,
     /// How many statements there were.
     pub(crate) statements: u64,
+    /// Whether the transaction was lost with the connection before, and this one was brought into a failed one.
+    pub(crate) is_lost: bool,
     /// Whether what was sent last leaves a transaction open, if it succeeds; `None`: as the server says.
     pub(crate) leaves_open: Option<bool>,
 }
@@ -422,6 +424,7 @@ impl Turn {
         self.is_counted = false;
         self.statements = 0;
         self.leaves_open = None;
+        self.is_lost = false;
     }
 }
 

@@ -31,8 +31,8 @@ pub(crate) struct Client {
     pub(crate) out: Vec<u8>,
     /// Whether its socket may have more.
     pub(crate) is_readable: bool,
-    /// Whether it says nothing more: it is read to its end, which is no event of its own.
-    pub(crate) is_ended: bool,
+    /// Whether it has said that it closes: it is read to the end, which no other event announces.
+    pub(crate) is_closing: bool,
     /// While it logs in.
     pub(crate) login: Option<Box<Login>>,
     pub(crate) address: Option<SocketAddr>,
@@ -107,6 +107,8 @@ pub(crate) struct Login {
     pub(crate) exchange: Option<Box<ClientLogin>>,
     /// Whether it asked for encryption already.
     pub(crate) has_asked: bool,
+    /// Whether TLS began without a request.
+    pub(crate) is_direct: bool,
     /// It wants the console, and what it may do there.
     pub(crate) console: Option<bool>,
     /// It counts among the pool's clients.

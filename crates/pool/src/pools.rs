@@ -143,24 +143,31 @@ impl Pools {
     /// pools that are gone are sent away.
     ///
     /// # Errors
-    /// When TLS cannot be set up; then nothing has changed for that pool.
+    /// When TLS cannot be set up; then nothing has changed for that pool, or it is not there.
     pub fn apply(&self, plan: &Plan) -> io::Result<()> {
         let commons = &self.0.commons;
         let before = commons.pools.load_full();
         let mut after = Vec::new();
+        let mut failed = None;
         for plan in &plan.pools {
             match before.iter().find(|pool| pool.name == plan.name) {
                 Some(pool) => {
-                    self.change(pool, plan)?;
+                    if let Err(error) = self.change(pool, plan) {
+                        failed = Some(error);
+                    }
                     after.push(pool.clone());
                 }
-                None => after.push(start_pool(commons, plan)?),
+                None => match start_pool(commons, plan) {
+                    Ok(pool) => after.push(pool),
+                    Err(error) => failed = Some(error),
+                },
             }
         }
         let gone: Vec<Arc<PoolShared>> =
             before.iter().filter(|old| !after.iter().any(|new| Arc::ptr_eq(old, new))).cloned().collect();
         commons.pools.store(Arc::new(after));
         for pool in gone {
+            pool.leave();
             pool.cluster.stop();
             commons.tell_all(|| {
                 let (answer, _nobody) = oneshot::channel();
@@ -168,12 +175,17 @@ impl Pools {
             });
         }
         commons.tell_all(|| Mail::Changed);
-        Ok(())
+        failed.map_or(Ok(()), Err)
     }
 
     fn change(&self, pool: &Arc<PoolShared>, plan: &Arc<PoolPlan>) -> io::Result<()> {
         let tls = accepting(plan)?;
         let before = pool.plan.load_full();
+        let mut plan = PoolPlan::clone(plan);
+        // Where it listened it listens until a restart.
+        let kept = before.listen.iter().filter(|listen| !plan.listen.contains(listen)).cloned();
+        plan.listen = plan.listen.iter().cloned().chain(kept).collect();
+        let plan = &Arc::new(plan);
         pool.cluster.reload(plan.clone()).map_err(io::Error::other)?;
         pool.plan.store(plan.clone());
         pool.tls.store(tls);

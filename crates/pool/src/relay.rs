@@ -118,6 +118,11 @@ fn named(touches: Touches) -> Option<(&'static str, &'static str)> {
     KINDS.into_iter().chain([config]).find(|(kind, ..)| touches.has(*kind)).map(|(_, what, instead)| (what, instead))
 }
 
+/// What a client is told that commits a transaction which was lost with its connection.
+fn lost() -> Failure {
+    Failure::new("08006", "the transaction was lost with its connection, and is rolled back")
+}
+
 /// A statement that fails with this at the server, so that its transaction fails as any does.
 fn failing(failure: &Failure) -> Vec<u8> {
     let quoted = |text: &str| format!("'{}'", text.replace('\'', "''"));

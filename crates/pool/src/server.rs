@@ -40,8 +40,8 @@ pub(crate) struct Server {
     /// What the server has not taken yet.
     pub(crate) out: Vec<u8>,
     pub(crate) is_readable: bool,
-    /// Whether it says nothing more: it is read to its end, which is no event of its own.
-    pub(crate) is_ended: bool,
+    /// Whether the server has closed: it is read to the end, which no other event announces.
+    pub(crate) is_closing: bool,
     pub(crate) opened: Moment,
     /// When it is too old.
     pub(crate) expires: Moment,

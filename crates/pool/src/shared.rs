@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use kernel::metrics::Sharded;
-use kernel::{Clock, Journal};
+use kernel::{Clock, Journal, Moment};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
@@ -26,6 +26,9 @@ use crate::view::{ClientView, ConnectionView};
 
 /// From how many connections on a group is served by every worker.
 const SPLIT_FROM: u32 = 32;
+
+/// Most (database, user) of one pool.
+const MOST_GROUPS: usize = 10_000;
 
 /// What every worker knows.
 #[derive(Debug)]
@@ -59,6 +62,11 @@ pub(crate) struct PoolShared {
     /// Clients, those that are logging in too.
     pub(crate) clients: AtomicU32,
     pub(crate) is_paused: AtomicBool,
+    /// A reload has taken it out of the configuration.
+    is_gone: AtomicBool,
+    /// Since when the one client has waited that has waited longest for a group which may not open a connection because the
+    /// pool has all it may have; nanoseconds, 0: nobody. Forgotten in each tick of the first worker, and told anew.
+    pub(crate) capped: AtomicU64,
     /// Server connections that were opened before this are not given to anybody any more; nanoseconds.
     pub(crate) stale_before: AtomicU64,
     groups: Mutex<HashMap<(String, String), Arc<GroupShared>>>,
@@ -82,6 +90,8 @@ pub(crate) struct GroupShared {
     pub(crate) user: String,
     /// The worker that serves it, unless it is split.
     home: usize,
+    /// It was split once, and has clients everywhere: that it becomes smaller does not undo it.
+    is_split: AtomicBool,
     /// What the user last proved to know.
     pub(crate) secret: Mutex<Secret>,
     /// Server connections, those that are being opened too.
@@ -113,19 +123,20 @@ pub(crate) enum Mail {
     /// What Postgres says of a client's user.
     Verified { client: usize, found: Result<Option<Verifier>, Failure> },
     /// A connection was opened, or not.
-    Opened { group: Arc<GroupShared>, outcome: Result<Box<(Opened, usize, u64)>, OpenError> },
+    Opened { group: Arc<GroupShared>, began: Moment, outcome: Result<Box<(Opened, usize, u64)>, OpenError> },
     /// A connection from another worker.
     Lent { group: Arc<GroupShared>, server: Box<Server> },
-    /// Another worker has clients that wait, and may open nothing.
-    Wanted { group: Arc<GroupShared>, by: usize },
+    /// Another worker has clients that wait, and may open nothing. If no connection of theirs can be lent, and it is the
+    /// pool that has all it may have, a free one of another group is closed instead.
+    Wanted { group: Arc<GroupShared>, by: usize, may_evict: bool },
+    /// Another connection may be opened now.
+    Room { pool: Arc<PoolShared> },
     /// Somebody wants a query to be cancelled.
     Cancel { pid: i32, key: Vec<u8> },
     /// A cancel has been sent.
     Cancelled { server: usize },
     /// The primary, the plan or a pause has changed.
     Changed,
-    /// A free connection of a pool is to be closed so that another group may open one.
-    Evict { pool: Arc<PoolShared> },
     /// Clients to send away.
     Kill { pool: Arc<PoolShared>, whom: Whom, answer: oneshot::Sender<u64> },
     /// Who is there.
@@ -203,10 +214,22 @@ impl PoolShared {
             open: AtomicU32::new(0),
             clients: AtomicU32::new(0),
             is_paused: AtomicBool::new(false),
+            is_gone: AtomicBool::new(false),
+            capped: AtomicU64::new(0),
             stale_before: AtomicU64::new(0),
             groups: Mutex::default(),
             shelves: Mutex::default(),
         }
+    }
+
+    /// It is in the configuration no more: nothing is begun or opened.
+    pub(crate) fn leave(&self) {
+        self.is_gone.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it is in the configuration no more.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.is_gone.load(Ordering::Relaxed)
     }
 
     /// Every group, as clients came.
@@ -220,16 +243,20 @@ impl PoolShared {
 
     /// The group of this database and user, made if it is new. Only who has logged in gets here.
     ///
-    /// It is at home at the worker that has the fewest; of several, at the one that asks.
+    /// It is at home at the worker that has the fewest; of several, at the one that asks. `None`: there are too many already,
+    /// as when somebody makes up names of databases.
     pub(crate) fn group(
         self: &Arc<Self>,
         database: &str,
         user: &str,
         commons: &Commons,
         by: usize,
-    ) -> Arc<GroupShared> {
+    ) -> Option<Arc<GroupShared>> {
         let key = (database.to_owned(), user.to_owned());
         let mut groups = self.lock_groups();
+        if groups.len() >= MOST_GROUPS && !groups.contains_key(&key) {
+            return None;
+        }
         let workers = commons.mailboxes.len();
         let new = || {
             let homes = commons.homes.iter().map(|homes| homes.load(Ordering::Relaxed)).enumerate();
@@ -240,6 +267,7 @@ impl PoolShared {
                 database: database.to_owned(),
                 user: user.to_owned(),
                 home,
+                is_split: AtomicBool::new(false),
                 secret: Mutex::new(Secret::None),
                 open: AtomicU32::new(0),
                 pinned: AtomicU32::new(0),
@@ -248,15 +276,19 @@ impl PoolShared {
                 heads: (0..workers).map(|_| AtomicU64::new(0)).collect(),
             })
         };
-        groups.entry(key).or_insert_with(new).clone()
+        Some(groups.entry(key).or_insert_with(new).clone())
     }
 }
 
 impl GroupShared {
     /// The worker that a client of this group belongs to; `None`: any.
     pub(crate) fn owner(&self) -> Option<usize> {
+        if self.is_split.load(Ordering::Relaxed) {
+            return None;
+        }
         let rule = self.pool.plan.load().rule(&self.database, &self.user);
         if rule.size >= SPLIT_FROM {
+            self.is_split.store(true, Ordering::Relaxed);
             return None;
         }
         Some(self.home)

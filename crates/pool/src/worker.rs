@@ -46,12 +46,18 @@ use crate::client::{Client, State};
 use crate::pairs::{Interner, Pairs};
 use crate::relay::Context;
 use crate::server::Server;
+use crate::session::Failure;
 use crate::shared::{Commons, Mail, PoolShared};
 use crate::stats::{GroupCells, StatementTable};
 use groups::Group;
 
 /// How much is read at once.
 const READ: usize = 64 << 10;
+/// Most bytes of one client that are kept until they can be dealt with: the longest message that is waited for, and what
+/// was read behind it.
+const KEPT_OF_ONE: usize = crate::relay::up::PARSE_MAX + 4 * READ;
+/// Most of all clients of a worker. Beyond it only those go on that need little.
+const KEPT_OF_ALL: usize = 256 << 20;
 /// How often time is looked at.
 const TICK: Duration = Duration::from_millis(100);
 /// Reads of one socket before others have their turn.
@@ -96,6 +102,12 @@ pub(crate) struct Worker {
     is_draining: bool,
     /// Whether a listening socket may have more than was accepted.
     unaccepted: bool,
+    /// Clients that have not said yet what they want, as they came, and others that have meanwhile; and how many there may
+    /// be of both.
+    strangers: VecDeque<(usize, u32)>,
+    most_strangers: usize,
+    /// Bytes that are kept of clients: counted as they come, and anew in each tick.
+    kept: usize,
     /// Which part of the clients is looked at in this tick.
     part: usize,
 }
@@ -147,6 +159,9 @@ impl Worker {
             ticket: 0,
             is_draining: false,
             unaccepted: false,
+            strangers: VecDeque::new(),
+            most_strangers: accept::STRANGERS,
+            kept: 0,
             part: 0,
         }
     }
@@ -214,8 +229,13 @@ impl Worker {
     /// What a client has sent already is dealt with, then its socket.
     fn go_on_client(&mut self, at: usize) {
         if !self.clients[at].pending.is_empty() {
+            let generation = self.clients[at].generation;
             let pending = std::mem::take(&mut self.clients[at].pending);
+            self.kept = self.kept.saturating_sub(pending.len());
             let taken = self.client_input(at, &pending);
+            if self.clients.get(at).is_none_or(|c| c.generation != generation) {
+                return;
+            }
             self.keep_pending(at, pending, taken);
         }
         self.pump_client(at);
@@ -230,14 +250,37 @@ impl Worker {
             return;
         }
         if taken >= pending.len() {
-            if pending.capacity() <= 4_096 && matches!(client.state, State::Linked(_)) {
+            if client.pending.is_empty() && pending.capacity() <= 4_096 && matches!(client.state, State::Linked(_)) {
                 pending.clear();
                 client.pending = pending;
             }
             return;
         }
         pending.drain(..taken);
-        client.pending = pending;
+        // What was put there meanwhile is a transaction's beginning, which comes first.
+        if client.pending.is_empty() {
+            client.pending = pending;
+        } else {
+            client.pending.extend_from_slice(&pending);
+        }
+        self.kept += self.clients[at].pending.len();
+    }
+
+    /// Whether more can be kept of what a client sends. If not, it is sent away: one that sends a message without an end, or
+    /// the next one of too many large ones.
+    fn may_keep(&mut self, at: usize) -> bool {
+        let kept = self.clients[at].pending.len();
+        if kept <= READ || kept <= KEPT_OF_ONE && self.kept <= KEPT_OF_ALL {
+            return true;
+        }
+        let failure = match kept > KEPT_OF_ONE {
+            true => Failure::new("08P01", format!("a message is longer than {KEPT_OF_ONE} bytes")),
+            false => Failure::new("53200", "too many clients send large messages at the same time"),
+        };
+        self.clients[at].pending = Vec::new();
+        self.kept = self.kept.saturating_sub(kept);
+        self.dismiss(at, &failure);
+        false
     }
 
     fn ready_client(&mut self, at: usize) {
@@ -256,7 +299,7 @@ impl Worker {
         }
         if event.is_readable() || event.is_read_closed() || event.is_error() {
             self.clients[at].is_readable = true;
-            self.clients[at].is_ended |= event.is_read_closed() || event.is_error();
+            self.clients[at].is_closing |= event.is_read_closed() || event.is_error();
             if event.is_read_closed() && self.clients[at].state == State::Waiting {
                 // It is not read while it waits; that it has left is seen here.
                 self.client_gone(at);
@@ -274,7 +317,7 @@ impl Worker {
         }
         if event.is_readable() || event.is_read_closed() || event.is_error() {
             self.servers[at].is_readable = true;
-            self.servers[at].is_ended |= event.is_read_closed() || event.is_error();
+            self.servers[at].is_closing |= event.is_read_closed() || event.is_error();
             self.pump_server(at);
         }
     }
@@ -308,6 +351,9 @@ impl Worker {
             if !self.clients[at].is_readable || !self.may_read_client(at) {
                 return;
             }
+            if !self.may_keep(at) {
+                return;
+            }
             let mut buffer = std::mem::take(&mut self.buffer);
             let client = &mut self.clients[at];
             let outcome = client.transport.read(&mut buffer);
@@ -318,7 +364,7 @@ impl Worker {
                     return;
                 }
                 Ok(n) => {
-                    client.is_readable = n == buffer.len() || client.transport.has_more() || client.is_ended;
+                    client.is_readable = n == buffer.len() || client.transport.has_more() || client.is_closing;
                     if client.pending.is_empty() {
                         let taken = self.client_input(at, &buffer[..n]);
                         if taken < n
@@ -326,9 +372,11 @@ impl Worker {
                             && client.generation == generation
                         {
                             client.pending.extend_from_slice(&buffer[taken..n]);
+                            self.kept += n - taken;
                         }
                     } else {
                         let mut pending = std::mem::take(&mut client.pending);
+                        self.kept = self.kept.saturating_sub(pending.len());
                         pending.extend_from_slice(&buffer[..n]);
                         let taken = self.client_input(at, &pending);
                         if self.clients.get(at).is_some_and(|c| c.generation == generation) {
@@ -367,7 +415,7 @@ impl Worker {
             match outcome {
                 Ok(0) => lost = Some("the server closed the connection".to_owned()),
                 Ok(n) => {
-                    server.is_readable = n == buffer.len() || server.transport.has_more() || server.is_ended;
+                    server.is_readable = n == buffer.len() || server.transport.has_more() || server.is_closing;
                     self.heard(at);
                     let server = &mut self.servers[at];
                     if server.pending.is_empty() {
@@ -464,16 +512,13 @@ impl Worker {
             match mail {
                 Mail::Client(client) => self.receive_client(*client),
                 Mail::Verified { client, found } => self.verified(client, found),
-                Mail::Opened { group, outcome } => self.opened(&group, outcome),
+                Mail::Opened { group, began, outcome } => self.opened(&group, began, outcome),
                 Mail::Lent { group, server } => self.receive_server(&group, *server),
-                Mail::Wanted { group, by } => self.lend(&group, by),
+                Mail::Wanted { group, by, may_evict } => self.lend(&group, by, may_evict),
+                Mail::Room { pool } => self.room(&pool),
                 Mail::Cancel { pid, key } => self.cancel(pid, &key),
                 Mail::Cancelled { server } => self.cancelled(server),
                 Mail::Changed => self.changed(),
-                Mail::Evict { pool } => {
-                    // There need not be one.
-                    let _has_one = self.evict(&pool);
-                }
                 Mail::Kill { pool, whom, answer } => {
                     let killed = self.kill(&pool, &whom);
                     // Whoever asked may have left.

@@ -6,6 +6,7 @@
 mod cancel;
 mod cluster;
 mod failover;
+mod hostile;
 mod kit;
 mod lookup;
 mod open;

@@ -104,6 +104,24 @@ impl Session {
         self.stream.write_all(bytes).unwrap();
     }
 
+    /// Sends zeros until the other side has had enough; the SQLSTATE that it says so with.
+    pub(crate) fn flood(&mut self, most: usize) -> Option<String> {
+        let zeros = [0; 64 << 10];
+        for _ in 0..most / zeros.len() {
+            if self.stream.write_all(&zeros).is_err() {
+                break;
+            }
+        }
+        loop {
+            match self.next()? {
+                (b'E', body) => {
+                    return Some(pool::wire::backend::Fields::read(&body).unwrap().sqlstate().to_owned());
+                }
+                _ => {}
+            }
+        }
+    }
+
     /// The next message; `None`: the other side has closed.
     pub(crate) fn next(&mut self) -> Option<Message> {
         loop {

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::{Context, failing, refusal, settings};
+use super::{Context, failing, lost, refusal, settings};
 use crate::backend::{Backend, Deallocating, MAX_REPLAY, MAX_REPLIES, Measure, Reply, Unnamed};
 use crate::session::{Failure, MAX_NAMES, Session};
 use crate::sql::{self, Deallocate, Kind, Scan, Touches};
@@ -296,6 +296,14 @@ impl Relay<'_, '_> {
             self.session.dropping = message.missing();
             return Ok(());
         }
+        if self.backend.turn.is_lost && scan.kind == Kind::Commit {
+            // PostgreSQL rolls back and says so in a tag that few look at; here nobody may have heard of the loss.
+            let text = [b"ROLLBACK; ".as_slice(), &failing(&lost())].concat();
+            frontend::put_query(self.out, &text);
+            self.session.dropping = message.missing();
+            self.backend.turn.can_replay = false;
+            return Ok(());
+        }
         if !is_whole {
             // What stands behind is not seen.
             scan.touches |= Touches::OPAQUE;
@@ -498,7 +506,14 @@ impl Relay<'_, '_> {
             return Err(WireError::Value { message: "Bind", what: "no names" });
         };
         let mut room = [0; 24];
-        let (name, statement) = self.server_name(bind.statement, &mut room);
+        let (mut name, mut statement) = self.server_name(bind.statement, &mut room);
+        if self.backend.turn.is_lost && statement.as_ref().is_some_and(|s| s.scan.kind == Kind::Commit) {
+            // As for a simple query; what fails in a failed transaction leaves it failed, to be rolled back.
+            let Ok(instead) = self.context.statements.intern(&failing(&lost()), &[0, 0]) else { return Err(no_room()) };
+            self.ensure(&instead);
+            name = Cow::Owned(instead.name(&mut [0; 24]).to_vec());
+            statement = Some(instead);
+        }
         if *name == *bind.statement {
             self.out.extend_from_slice(message.have);
         } else {

@@ -8,12 +8,15 @@ use mio::{Interest, Token};
 
 use super::{CLIENT, FIRST_LISTENER, MAX_LISTENERS, Worker, token};
 use crate::client::{Client, Key, Login, State};
-use crate::plan::Listen;
+use crate::plan::{Listen, Mode};
 use crate::session::Session;
 use crate::transport::{Socket, Transport};
 
 /// Connections that are accepted before others have their turn.
 const ACCEPTS: usize = 64;
+/// Clients that came after one that still has not said what it wants, before that one has to leave; more where the pools
+/// take more clients. It has `login_timeout` in any case, but in that time there could be as many as there are descriptors.
+pub(super) const STRANGERS: usize = 4_096;
 
 /// A listening socket.
 #[derive(Debug)]
@@ -87,6 +90,7 @@ impl Worker {
             settings: Vec::new(),
             exchange: None,
             has_asked: false,
+            is_direct: false,
             console: None,
             is_counted: false,
             greeting: Vec::new(),
@@ -103,7 +107,7 @@ impl Worker {
             out: Vec::new(),
             // The registration announces what is there already.
             is_readable: false,
-            is_ended: false,
+            is_closing: false,
             login: Some(Box::new(login)),
             address,
             connected: self.now,
@@ -131,8 +135,30 @@ impl Worker {
             }
             return None;
         }
+        if client.pool.is_none() {
+            self.strangers.push_back((at, client.generation));
+        }
         entry.insert(Box::new(client));
+        self.forget_strangers();
         Some(at)
+    }
+
+    /// Makes room: who has said nothing for longest leaves first.
+    fn forget_strangers(&mut self) {
+        while self.strangers.len() > self.most_strangers {
+            let Some((at, generation)) = self.strangers.pop_front() else { return };
+            let is_one = |client: &Client| client.generation == generation && client.state == State::Startup;
+            if self.clients.get(at).is_some_and(|client| is_one(client)) {
+                tracing::debug!(client = self.clients[at].id, "many are connecting: one that says nothing is closed");
+                self.drop_client(at);
+            }
+        }
+    }
+
+    /// How many strangers there may be, by what the pools say.
+    pub(super) fn count_strangers(&mut self) {
+        let clients = self.commons.pools.load().iter().map(|pool| pool.plan.load().max_clients as usize).sum::<usize>();
+        self.most_strangers = clients.max(STRANGERS);
     }
 
     /// A client from another worker: it has proved who it is, and its group is at home here.
@@ -158,7 +184,20 @@ impl Worker {
         for at in all {
             if self.clients.contains(at) {
                 self.leave_if_at_rest(at);
+                self.leave_own_connection(at);
             }
+        }
+    }
+
+    /// A client that keeps its connection, and has nothing under way there, leaves with it.
+    fn leave_own_connection(&mut self, at: usize) {
+        let Some(client) = self.clients.get(at) else { return };
+        let State::Linked(server) = client.state else { return };
+        let held = &self.servers[server];
+        let keeps = client.session.pinned.is_some() || self.groups[held.group].rule.mode == Mode::Session;
+        let is_at_rest = held.backend.is_at_rest() && held.out.is_empty() && !held.is_rewinding;
+        if keeps && is_at_rest && client.pending.is_empty() && client.session.passing == 0 {
+            self.leave(at);
         }
     }
 

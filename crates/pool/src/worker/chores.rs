@@ -218,7 +218,11 @@ impl Worker {
             (ChoreKind::Begin { resume }, Some(at)) => {
                 let status = self.servers[server].backend.status;
                 match (resume, status) {
-                    (Resume::Begin(_), b'T') | (Resume::Failed, b'E') => self.prepare(at, server),
+                    (Resume::Begin(_), b'T') => self.prepare(at, server),
+                    (Resume::Failed, b'E') => {
+                        self.servers[server].backend.turn.is_lost = true;
+                        self.prepare(at, server);
+                    }
                     _ => {
                         let failure = Failure::new("08006", "a transaction that lost its connection could not go on");
                         self.dismiss(at, &failure);

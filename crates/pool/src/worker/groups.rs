@@ -27,6 +27,10 @@ const LENDING_SLACK: Duration = Duration::from_millis(5);
 /// After a failed attempt to open a connection the next one waits so long, then twice as long, up to the last.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(400));
 
+/// A client of another group that may open nothing, because of the pool's cap, has to have waited longer by so much before a
+/// connection is closed, and another one left, for it.
+const YIELDING_SLACK: Duration = Duration::from_millis(100);
+
 /// A group in a worker.
 #[derive(Debug)]
 pub(crate) struct Group {
@@ -102,12 +106,15 @@ impl Worker {
         if let Some(at) = self.group_of.get(&key) {
             return *at;
         }
-        let table = self.tables.entry(shared.pool.name.clone()).or_insert_with(|| {
-            let table = StatementTable::new(shared.pool.plan.load().statements);
-            let mut shelves = shared.pool.shelves.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            shelves.push(table.shelf());
-            table
-        });
+        let new = || StatementTable::new(shared.pool.plan.load().statements);
+        let table = self.tables.entry(shared.pool.name.clone()).or_insert_with(new);
+        let mut shelves = shared.pool.shelves.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let shelf = table.shelf();
+        // A pool that was taken out and has come back finds the table of the one before.
+        if !shelves.iter().any(|known| Arc::ptr_eq(known, &shelf)) {
+            shelves.push(shelf);
+        }
+        drop(shelves);
         self.groups.push(Group::new(shared.clone(), table));
         let at = self.groups.len() - 1;
         self.group_of.insert(key, at);
@@ -117,7 +124,7 @@ impl Worker {
     /// Whether transactions may begin.
     pub(super) fn may_begin(&self, pool: &PoolShared) -> bool {
         let standing = pool.cluster.primary();
-        !pool.is_paused.load(Ordering::Relaxed) && standing.server.is_some() && !standing.is_suspect
+        !pool.is_paused.load(Ordering::Relaxed) && !pool.is_gone() && standing.server.is_some() && !standing.is_suspect
     }
 
     /// A free connection that can be used.
@@ -142,6 +149,7 @@ impl Worker {
         let pool = &server.shared.pool;
         server.epoch == pool.cluster.primary().epoch
             && server.opened.as_nanos() >= pool.stale_before.load(Ordering::Relaxed)
+            && !pool.is_gone()
             && server.expires > self.now
             && !server.backend.is_spoilt
             && server.backend.fatal.is_none()
@@ -152,6 +160,12 @@ impl Worker {
         let group = self.clients[at].group;
         let shared = self.groups[group].shared.clone();
         let most = shared.pool.plan.load().max_waiting;
+        if self.groups[group].waiting.len() as u64 >= u64::from(most) {
+            // Those that have left do not count.
+            let mut waiting = std::mem::take(&mut self.groups[group].waiting);
+            waiting.retain(|entry| self.waits(*entry).is_some());
+            self.groups[group].waiting = waiting;
+        }
         if self.groups[group].waiting.len() as u64 >= u64::from(most) {
             shared.cells.shard(self.index).fail(Counted::QueueFull);
             self.tell_saturated(group, &format!("{most} wait for a connection already"));
@@ -175,16 +189,24 @@ impl Worker {
     /// The client whose turn it is; it is out of the line.
     pub(super) fn next_in_line(&mut self, group: usize) -> Option<usize> {
         loop {
-            let (at, generation, ticket) = self.groups[group].waiting.pop_front()?;
-            let waits = self
-                .clients
-                .get(at)
-                .is_some_and(|c| c.generation == generation && c.ticket == ticket && c.state == State::Waiting);
-            if waits {
+            let entry = self.groups[group].waiting.pop_front()?;
+            if self.waits(entry).is_some() {
                 self.publish_head(group);
-                return Some(at);
+                return Some(entry.0);
             }
         }
+    }
+
+    /// Since when a client has waited, if it is still the one that was put in line.
+    pub(super) fn waits(&self, (at, generation, ticket): (usize, u32, u64)) -> Option<Moment> {
+        let client = self.clients.get(at)?;
+        let is_it = client.generation == generation && client.ticket == ticket && client.state == State::Waiting;
+        is_it.then_some(client.since)
+    }
+
+    /// Since when the first in line has waited.
+    pub(super) fn head(&self, group: usize) -> Option<Moment> {
+        self.groups[group].waiting.iter().find_map(|entry| self.waits(*entry))
     }
 
     /// Tells other workers how long somebody has waited here, where a group is split.
@@ -193,15 +215,11 @@ impl Worker {
             return;
         }
         let head = loop {
-            let Some(&(at, generation, ticket)) = self.groups[group].waiting.front() else { break 0 };
-            match self.clients.get(at) {
-                Some(c) if c.generation == generation && c.ticket == ticket && c.state == State::Waiting => {
-                    break c.since.as_nanos().max(1);
-                }
-                _ => {
-                    self.groups[group].waiting.pop_front();
-                }
-            }
+            let Some(&entry) = self.groups[group].waiting.front() else { break 0 };
+            match self.waits(entry) {
+                Some(since) => break since.as_nanos().max(1),
+                None => self.groups[group].waiting.pop_front(),
+            };
         };
         self.groups[group].shared.heads[self.index].store(head, Ordering::Relaxed);
     }
@@ -220,18 +238,28 @@ impl Worker {
             if wanted <= own.opening as usize || own.opening >= OPENING {
                 return;
             }
-            let head = own.waiting.front().and_then(|(at, ..)| self.clients.get(*at)).map(|c| c.since);
+            let head = self.head(group);
             let uses_reserve = head.is_some_and(|since| self.now.since(since) >= plan.reserve_after);
             let most = own.rule.size + if uses_reserve { plan.reserve } else { 0 };
             if !take_one(&shared.open, most) {
-                self.ask_for_one(group);
+                self.ask_for_one(group, false);
+                return;
+            }
+            let since = head.map_or(self.now.as_nanos(), Moment::as_nanos).max(1);
+            if is_behind(&pool, since) {
+                give_one(&shared.open);
                 return;
             }
             if !take_one(&pool.open, plan.max_connections) {
                 give_one(&shared.open);
-                self.make_room(group);
-                return;
+                if !self.make_room(group, since) {
+                    return;
+                }
+                continue;
             }
+            // Whoever waited for that has it.
+            let mine = |capped: u64| (capped >= since).then_some(0);
+            let _was = pool.capped.fetch_update(Ordering::Relaxed, Ordering::Relaxed, mine);
             self.groups[group].opening += 1;
             self.open(shared.clone());
         }
@@ -258,47 +286,74 @@ impl Worker {
 
     /// Opens a connection; the outcome comes by mail.
     fn open(&self, shared: Arc<GroupShared>) {
-        let (commons, index) = (self.commons.clone(), self.index);
+        let (commons, index, began) = (self.commons.clone(), self.index, self.now);
         self.commons.control.spawn(async move {
             let plan = shared.pool.plan.load_full();
             let database = plan.server_database(&shared.database, &shared.user);
             let opened = shared.pool.cluster.open_at_primary(database, &shared.user, shared.secret()).await;
-            let mail = Mail::Opened { group: shared, outcome: opened.map(Box::new) };
+            let mail = Mail::Opened { group: shared, began, outcome: opened.map(Box::new) };
             commons.mailboxes[index].put(mail);
         });
     }
 
-    /// All connections of a split group are open: one that is free at another worker is asked for.
-    fn ask_for_one(&self, group: usize) {
+    /// All connections of a split group are open, or all that its pool may have: one that is free at another worker is asked
+    /// for.
+    fn ask_for_one(&self, group: usize, may_evict: bool) {
         let shared = &self.groups[group].shared;
-        if shared.owner().is_some() {
+        if !may_evict && shared.owner().is_some() {
             return;
         }
         for (index, mailbox) in self.commons.mailboxes.iter().enumerate() {
             if index != self.index {
-                mailbox.put(Mail::Wanted { group: shared.clone(), by: self.index });
+                mailbox.put(Mail::Wanted { group: shared.clone(), by: self.index, may_evict });
             }
         }
     }
 
-    /// The pool has all the connections that it may: a free one of another group goes.
-    fn make_room(&mut self, group: usize) {
+    /// The pool has all the connections that it may: a free one of another group goes. Whether that was done.
+    fn make_room(&mut self, group: usize, since: u64) -> bool {
         let pool = self.groups[group].shared.pool.clone();
+        let earlier = |capped: u64| (capped == 0 || capped > since).then_some(since);
+        let _was = pool.capped.fetch_update(Ordering::Relaxed, Ordering::Relaxed, earlier);
         if self.evict(&pool) {
-            // The next look finds room.
-            self.groups[group].not_before = self.now;
-            return;
+            return true;
         }
-        for (index, mailbox) in self.commons.mailboxes.iter().enumerate() {
-            if index != self.index {
-                mailbox.put(Mail::Evict { pool: pool.clone() });
+        self.ask_for_one(group, true);
+        false
+    }
+
+    /// Another connection of a pool may be opened.
+    pub(super) fn room(&mut self, pool: &Arc<PoolShared>) {
+        for group in 0..self.groups.len() {
+            if Arc::ptr_eq(&self.groups[group].shared.pool, pool) {
+                self.grow(group);
             }
         }
     }
 
-    /// Closes the free connection of `pool` that was used least recently, beyond the smallest number of its group. Whether
-    /// there was one.
-    pub(super) fn evict(&mut self, pool: &Arc<PoolShared>) -> bool {
+    /// Whether a connection is one too many: the plan has become smaller, or clients of a group that may open none because
+    /// of the pool's cap have waited for much longer than those of this one.
+    fn is_too_many(&self, group: usize) -> bool {
+        let own = &self.groups[group];
+        let pool = &own.shared.pool;
+        let plan = pool.plan.load();
+        let (open, all) = (own.shared.open.load(Ordering::Relaxed), pool.open.load(Ordering::Relaxed));
+        if open > own.rule.size.saturating_add(plan.reserve) || all > plan.max_connections {
+            return true;
+        }
+        let capped = pool.capped.load(Ordering::Relaxed);
+        capped != 0
+            && all == plan.max_connections
+            && open > own.rule.min_size.max(1)
+            && is_behind(pool, self.head(group).unwrap_or(self.now).as_nanos())
+    }
+
+    /// Closes the free connection of `pool` that was used least recently, beyond the smallest number of its group, unless
+    /// there is room already. Whether there was one.
+    fn evict(&mut self, pool: &Arc<PoolShared>) -> bool {
+        if pool.open.load(Ordering::Relaxed) < pool.plan.load().max_connections {
+            return false;
+        }
         let candidates = self
             .groups
             .iter()
@@ -310,7 +365,12 @@ impl Worker {
     }
 
     /// A connection was opened, or not.
-    pub(super) fn opened(&mut self, shared: &Arc<GroupShared>, outcome: Result<Box<(Opened, usize, u64)>, OpenError>) {
+    pub(super) fn opened(
+        &mut self,
+        shared: &Arc<GroupShared>,
+        began: Moment,
+        outcome: Result<Box<(Opened, usize, u64)>, OpenError>,
+    ) {
         let group = self.group_at(shared);
         self.groups[group].opening = self.groups[group].opening.saturating_sub(1);
         match outcome {
@@ -318,7 +378,7 @@ impl Worker {
                 let (opened, _place, epoch) = *opened;
                 self.groups[group].failed = 0;
                 self.groups[group].trouble = None;
-                match self.adopt(shared, group, opened, epoch) {
+                match self.adopt(shared, group, opened, (epoch, began)) {
                     Ok(at) => self.put_free(at),
                     Err(error) => {
                         give_one(&shared.open);
@@ -352,13 +412,23 @@ impl Worker {
                 self.dismiss(at, &failure);
             }
         }
+        if self.groups[group].shared.open.load(Ordering::Relaxed) > 0 {
+            // Those that are open still serve who waits.
+            return;
+        }
         while let Some(at) = self.next_in_line(group) {
             self.dismiss(at, &failure);
         }
     }
 
     /// Takes a new connection in.
-    fn adopt(&mut self, shared: &Arc<GroupShared>, group: usize, opened: Opened, epoch: u64) -> std::io::Result<usize> {
+    fn adopt(
+        &mut self,
+        shared: &Arc<GroupShared>,
+        group: usize,
+        opened: Opened,
+        (epoch, began): (u64, Moment),
+    ) -> std::io::Result<usize> {
         let mut reported = Pairs::default();
         for (name, value) in &opened.session.parameters {
             reported.set(name, value);
@@ -396,8 +466,9 @@ impl Worker {
             pending: rest,
             out: Vec::new(),
             is_readable: false,
-            is_ended: false,
-            opened: self.now,
+            is_closing: false,
+            // What it was opened by is the plan of that moment, which may be another by now.
+            opened: began,
             expires: life.map_or(Moment::MAX, |life| self.now + life),
             used: self.now,
             is_rewinding: false,
@@ -430,6 +501,11 @@ impl Worker {
             self.grow(group);
             return;
         }
+        if self.is_too_many(group) {
+            self.close_server(at);
+            self.commons.tell_all(|| Mail::Room { pool: shared.pool.clone() });
+            return;
+        }
         self.servers[at].used = self.now;
         if self.may_begin(&shared.pool) {
             if let Some(by) = self.waits_longer_elsewhere(group) {
@@ -451,7 +527,7 @@ impl Worker {
         if own.shared.owner().is_some() {
             return None;
         }
-        let here = own.waiting.front().and_then(|(at, ..)| self.clients.get(*at)).map(|c| c.since);
+        let here = self.head(group);
         let limit = here.map_or(u64::MAX, |here| {
             here.as_nanos().saturating_sub(u64::try_from(LENDING_SLACK.as_nanos()).unwrap_or(u64::MAX))
         });
@@ -461,10 +537,16 @@ impl Worker {
     }
 
     /// Another worker asks for a connection.
-    pub(super) fn lend(&mut self, shared: &Arc<GroupShared>, by: usize) {
-        let group = self.group_at(shared);
-        if let Some(at) = self.take_free(group) {
+    pub(super) fn lend(&mut self, shared: &Arc<GroupShared>, by: usize, may_evict: bool) {
+        let key = Arc::as_ptr(shared) as usize;
+        let lent = match self.group_of.get(&key) {
+            Some(group) => self.take_free(*group),
+            None => None,
+        };
+        if let Some(at) = lent {
             self.hand_over(at, by);
+        } else if may_evict && self.evict(&shared.pool) {
+            self.commons.mailboxes[by].put(Mail::Room { pool: shared.pool.clone() });
         }
     }
 
@@ -525,7 +607,7 @@ impl Worker {
             self.groups[group].take_over();
             let free = self.groups[group].free.clone();
             for at in free {
-                if !self.is_fresh(at) {
+                if !self.is_fresh(at) || self.is_too_many(group) {
                     self.close_server(at);
                 }
             }
@@ -563,4 +645,11 @@ impl Worker {
             }
         }
     }
+}
+
+/// Whether somebody else has waited for much longer for a connection of the pool, which has all it may have.
+fn is_behind(pool: &PoolShared, since: u64) -> bool {
+    let capped = pool.capped.load(Ordering::Relaxed);
+    let slack = u64::try_from(YIELDING_SLACK.as_nanos()).unwrap_or(u64::MAX);
+    capped != 0 && capped.saturating_add(slack) < since
 }

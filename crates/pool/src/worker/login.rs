@@ -32,6 +32,7 @@ impl Worker {
         }
         let is_plain = matches!(self.clients[at].transport, Transport::Plain(_));
         if input[0] == HANDSHAKE && is_plain && !self.login(at).has_asked {
+            self.login(at).is_direct = true;
             return self.begin_tls(at, input, input.len());
         }
         let (said, len) = match wire::startup(input) {
@@ -147,6 +148,10 @@ impl Worker {
         let unknown = parameters.iter().filter(|(name, _)| name.starts_with("_pq_.")).map(|(n, _)| n.clone()).collect();
         let listen = self.login(at).listen.clone();
         let (pool, console) = self.pool_for(&listen, &database, &user)?;
+        if self.clients[at].transport.tls().is_some_and(|tls| tls.alpn().is_none()) && self.login(at).is_direct {
+            return Err(Failure::new("08P01", "TLS without a request for it needs ALPN")
+                .hint("`sslnegotiation=direct` of libpq asks for it"));
+        }
         let plan = pool.plan.load_full();
         let is_tls = self.clients[at].transport.tls().is_some();
         if plan.tls.as_ref().is_some_and(|tls| tls.is_required) && !is_tls && self.clients[at].address.is_some() {
@@ -164,8 +169,24 @@ impl Worker {
         login.console = console;
         (login.database, login.user) = (database, user.clone());
         self.clients[at].pool = Some(pool.clone());
-        self.verify(at, &pool, user);
+        if self.negotiate(at) {
+            self.verify(at, &pool, user);
+        }
         Ok(())
+    }
+
+    /// Says what is spoken, if more was asked for: before anything else, as clients expect it. False if the client is gone.
+    fn negotiate(&mut self, at: usize) -> bool {
+        let login = self.login(at);
+        let is_spoken = matches!(login.minor, 0 | MINOR);
+        if is_spoken && login.unknown.is_empty() {
+            return true;
+        }
+        let minor = if login.minor >= MINOR { MINOR } else { 0 };
+        let unknown: Vec<&str> = login.unknown.iter().map(String::as_str).collect();
+        let mut out = Vec::new();
+        backend::put_negotiate(&mut out, minor, &unknown);
+        self.send_client(at, &out)
     }
 
     /// The pool at this address that has the database; and, if it is the console that is wanted, what may be done there.
@@ -253,6 +274,8 @@ impl Worker {
             Ok(exchange) => {
                 self.login(at).exchange = Some(Box::new(exchange));
                 self.clients[at].state = State::Proving;
+                // What Postgres took to answer is not the client's time.
+                self.clients[at].since = self.now;
                 if self.send_client(at, &out) {
                     self.ready_client(at);
                 }
@@ -275,6 +298,9 @@ impl Worker {
         if methods.certificate
             && let Some(stream) = client.transport.tls()
         {
+            if !self.is_checked_for(at, pool) {
+                return Err(LoginError::Certificate { user: user.to_owned(), found: None });
+            }
             let found = stream.peer_certificate().and_then(tls::common_name);
             if found.as_deref() == Some(user) {
                 return Ok(true);
@@ -282,6 +308,17 @@ impl Worker {
             return Err(LoginError::Certificate { user: user.to_owned(), found });
         }
         Ok(false)
+    }
+
+    /// Whether TLS towards a client was begun by the pool's own authorities. Of several pools at an address it is begun by
+    /// the first one's, before it is known which pool is meant; a certificate counts only where both trust the same.
+    fn is_checked_for(&self, at: usize, pool: &PoolShared) -> bool {
+        let Some(login) = &self.clients[at].login else { return false };
+        let pools = self.commons.pools.load();
+        let first =
+            pools.iter().find(|other| other.plan.load().listen.contains(&login.listen) && other.tls.load().is_some());
+        let authorities = |pool: &PoolShared| pool.plan.load().tls.as_ref().map(|tls| tls.client_ca.clone());
+        first.is_some_and(|first| authorities(first) == authorities(pool))
     }
 
     fn refuse(&mut self, at: usize, error: &LoginError) {
@@ -353,7 +390,11 @@ impl Worker {
         }
         let Some(pool) = self.clients[at].pool.clone() else { return };
         let (database, user) = (self.login(at).database.clone(), self.login(at).user.clone());
-        let group = pool.group(&database, &user, &self.commons, self.index);
+        let Some(group) = pool.group(&database, &user, &self.commons, self.index) else {
+            let failure = Failure::new("53300", "there are too many databases and users in this pool already");
+            self.dismiss(at, &failure.hint("`databases` of the pool says which may be asked for"));
+            return;
+        };
         if !matches!(secret, Secret::None) {
             group.set_secret(secret);
         }
@@ -389,10 +430,12 @@ impl Worker {
     pub(super) fn arrive(&mut self, at: usize) {
         let Some(pool) = self.clients[at].pool.clone() else { return };
         let (database, user) = (self.login(at).database.clone(), self.login(at).user.clone());
-        let shared = pool.group(&database, &user, &self.commons, self.index);
+        let Some(shared) = pool.group(&database, &user, &self.commons, self.index) else { return };
         let group = self.group_at(&shared);
         self.clients[at].group = group;
-        if self.groups[group].welcome.is_some() {
+        if pool.is_gone() {
+            self.dismiss(at, &Failure::new("57P01", "terminating connection: the pool is gone"));
+        } else if self.groups[group].welcome.is_some() {
             self.arrived(at);
         } else {
             let generation = self.clients[at].generation;
@@ -416,11 +459,6 @@ impl Worker {
         }
         let mut out = login.greeting.clone();
         out.reserve(512);
-        if login.minor > MINOR || login.minor == 1 || !login.unknown.is_empty() {
-            let unknown: Vec<&str> = login.unknown.iter().map(String::as_str).collect();
-            let minor = if login.minor >= MINOR { MINOR } else { 0 };
-            backend::put_negotiate(&mut out, minor, &unknown);
-        }
         for (name, value) in told.iter() {
             backend::put_parameter_status(&mut out, name, value);
         }

@@ -106,9 +106,12 @@ impl Worker {
                     Whom::Fingerprint(fingerprint) => self.runs(client, *fingerprint),
                 }
         };
-        let found: Vec<usize> = self.clients.iter().filter(|(_, client)| is_it(client)).map(|(at, _)| at).collect();
+        let is_here = |client: &Client| client.state != State::Leaving && is_it(client);
+        let found: Vec<usize> = self.clients.iter().filter(|(_, client)| is_here(client)).map(|(at, _)| at).collect();
         for at in &found {
-            match (whom, self.clients[*at].state) {
+            // A connection that one gives back goes to another, who may turn out to be gone.
+            let Some(client) = self.clients.get(*at) else { continue };
+            match (whom, client.state) {
                 (Whom::Fingerprint(_), State::Linked(server)) => self.send_cancel(server, Some("an operator's order")),
                 _ => self.dismiss(*at, &Failure::new("57P01", "terminating connection due to administrator command")),
             }

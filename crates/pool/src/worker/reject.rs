@@ -42,6 +42,10 @@ impl Worker {
                 && let Some(failure) = session.owed.take()
             {
                 put(&mut out, "ERROR", &failure);
+                if is_simple && is_whole && commits(frame.tag, &input[HEADER..frame.len]) {
+                    // A commit that fails ends its transaction.
+                    session.resume = None;
+                }
                 let status = session.status();
                 match is_simple {
                     true => backend::put_ready(&mut out, status),
@@ -90,6 +94,11 @@ fn rolls_back(session: &Session, tag: u8, body: &[u8]) -> bool {
     };
     // Not to a savepoint, which is gone.
     scan.is_some_and(|scan| scan.kind == Kind::Rollback && scan.touches.has(Touches::END))
+}
+
+/// Whether a simple query commits.
+fn commits(tag: u8, body: &[u8]) -> bool {
+    tag == tag::QUERY && frontend::query_text(body).is_ok_and(|text| sql::scan(text).kind == Kind::Commit)
 }
 
 /// Appends an error.

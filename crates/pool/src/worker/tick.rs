@@ -19,6 +19,7 @@ impl Worker {
         if self.unaccepted || !self.listeners.is_empty() {
             self.accept_all();
         }
+        self.count_strangers();
         self.waited_too_long();
         self.took_too_long();
         self.look_at_clients();
@@ -26,8 +27,12 @@ impl Worker {
             self.close_old(group);
             self.keep_least(group);
             self.serve_waiting(group);
-            self.publish(group);
         }
+        if self.index == 0 {
+            // Who still waits says so again.
+            self.commons.pools.load().iter().for_each(|pool| pool.capped.store(0, Ordering::Relaxed));
+        }
+        self.publish();
     }
 
     /// Clients whose patience is over.
@@ -35,15 +40,13 @@ impl Worker {
         for group in 0..self.groups.len() {
             let patience = self.groups[group].shared.pool.plan.load().queue_timeout;
             loop {
-                let Some(&(at, generation, ticket)) = self.groups[group].waiting.front() else { break };
-                let client = self.clients.get(at);
-                let waits =
-                    client.filter(|c| c.generation == generation && c.ticket == ticket && c.state == State::Waiting);
-                let Some(client) = waits else {
+                let Some(&entry) = self.groups[group].waiting.front() else { break };
+                let at = entry.0;
+                let Some(since) = self.waits(entry) else {
                     self.groups[group].waiting.pop_front();
                     continue;
                 };
-                if self.now.since(client.since) < patience {
+                if self.now.since(since) < patience {
                     break;
                 }
                 self.groups[group].waiting.pop_front();
@@ -203,38 +206,48 @@ impl Worker {
         }
     }
 
-    /// What the views show.
-    fn publish(&mut self, group: usize) {
-        let own = &self.groups[group];
-        let (mut active, mut waiting, mut idle) = (0, 0, 0);
-        let is_part = |state: State| matches!(state, State::Idle | State::Linked(_) | State::Waiting);
-        if self.clients.len() < 1_000 || self.part == group % PARTS {
-            for (_, client) in self.clients.iter().filter(|(_, c)| c.group == group && is_part(c.state)) {
-                match client.state {
-                    State::Waiting => waiting += 1,
-                    State::Linked(_) => active += 1,
-                    _ => idle += 1,
-                }
+    /// What the views show, in one pass over the clients (with many of them once a second) and one over the connections.
+    fn publish(&mut self) {
+        if self.clients.len() < 1_000 || self.part == 0 {
+            self.publish_clients();
+        }
+        let mut servers: Vec<(u32, u32)> = self.groups.iter().map(|own| (0, own.opening)).collect();
+        for (_, server) in self.servers.iter().filter(|(_, server)| !server.is_free) {
+            match server.client.is_some() {
+                true => servers[server.group].0 += 1,
+                false => servers[server.group].1 += 1,
             }
+        }
+        for (at, (active, busy)) in servers.into_iter().enumerate() {
+            let head = self.head(at).map_or(0, |since| since.as_nanos().max(1));
+            let own = &self.groups[at];
+            own.shared.heads[self.index].store(head, Ordering::Relaxed);
+            let gauges = own.shared.gauges.shard(self.index);
+            gauges.servers_active.store(active, Ordering::Relaxed);
+            gauges.servers_idle.store(u32::try_from(own.free.len()).unwrap_or(u32::MAX), Ordering::Relaxed);
+            gauges.servers_busy.store(busy, Ordering::Relaxed);
+        }
+    }
+
+    fn publish_clients(&mut self) {
+        let mut clients = vec![(0, 0, 0); self.groups.len()];
+        self.kept = 0;
+        for (_, client) in &self.clients {
+            self.kept += client.pending.len();
+            let Some((active, waiting, idle)) = clients.get_mut(client.group) else { continue };
+            match client.state {
+                State::Waiting => *waiting += 1,
+                State::Linked(_) => *active += 1,
+                State::Idle => *idle += 1,
+                _ => {}
+            }
+        }
+        for (own, (active, waiting, idle)) in self.groups.iter().zip(clients) {
             let gauges = own.shared.gauges.shard(self.index);
             gauges.clients_active.store(active, Ordering::Relaxed);
             gauges.clients_waiting.store(waiting, Ordering::Relaxed);
             gauges.clients_idle.store(idle, Ordering::Relaxed);
         }
-        let head =
-            own.waiting.front().and_then(|(at, ..)| self.clients.get(*at)).map_or(0, |c| c.since.as_nanos().max(1));
-        own.shared.heads[self.index].store(head, Ordering::Relaxed);
-        let gauges = own.shared.gauges.shard(self.index);
-        let (mut active, mut busy) = (0, own.opening);
-        for (_, server) in self.servers.iter().filter(|(_, s)| s.group == group && !s.is_free) {
-            match server.client.is_some() {
-                true => active += 1,
-                false => busy += 1,
-            }
-        }
-        gauges.servers_active.store(active, Ordering::Relaxed);
-        gauges.servers_idle.store(u32::try_from(own.free.len()).unwrap_or(u32::MAX), Ordering::Relaxed);
-        gauges.servers_busy.store(busy, Ordering::Relaxed);
     }
 
     /// A client leaves because the node ends or hands over.
