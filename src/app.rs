@@ -43,6 +43,7 @@ use crate::handover::giving::Giving;
 use crate::listening::bind_all;
 use crate::operate::Operations;
 use crate::overrides::MemoryStore;
+use crate::pool_sockets::UnixSockets;
 use crate::service_manager::ServiceManager;
 use crate::views::Both;
 use reloading::{LastReload, Read, ReloadCells};
@@ -88,6 +89,8 @@ pub struct App {
     addresses: Addresses,
     giving: Arc<Giving>,
     waiting: Mutex<Option<entering::Waiting>>,
+    /// The pools' sockets that have a file.
+    unix: UnixSockets,
     control: Handle,
 }
 
@@ -251,7 +254,7 @@ impl App {
         let read = Read::of(&outcome, &compiled.files);
         let stopping = Stopping::of(&compiled);
         let (journal, intake) = Journal::new(clock.clone(), Boot::new(&mut entropy));
-        let pool_sockets = crate::pool_sockets::sockets(&compiled, bound.pools)?;
+        let (pool_sockets, unix) = crate::pool_sockets::sockets(&compiled, bound.pools, asking.is_some())?;
         let pools = Pools::start(
             &compiled.pools,
             &pool_sockets,
@@ -354,7 +357,7 @@ impl App {
         });
         let waiting = entering::Waiting { asking, vitals, admin: (admin, bound.admin.socket), api };
         let waiting = Mutex::new(Some(waiting));
-        Ok(App { inner, trigger, addresses, giving, waiting, control: control.clone() })
+        Ok(App { inner, trigger, addresses, giving, waiting, unix, control: control.clone() })
     }
 
     /// Every family of metrics that it has.

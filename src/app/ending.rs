@@ -127,6 +127,7 @@ impl App {
         if !handed_over || !ended {
             tokio::time::sleep(CONSOLE_GRACE.min(self.inner.stopping().timeout)).await;
         }
+        self.unix.remove();
         self.inner.journal.tell(Event::NodeStopped { pid: pid(), cut: open });
         self.inner.close().await;
         open == 0

@@ -58,10 +58,12 @@ impl App {
         self.control.spawn(self.inner.clone().follow_decisions(self.trigger.subscribe()));
         self.inner.gateway.open();
         self.inner.pools.open();
+        self.unix.show().map_err(system("name the pools' sockets"))?;
         self.inner.serve(vitals, admin, api, &self.control, &self.trigger.subscribe())?;
         if let Some(asking) = asking {
             self.replace(asking).await?;
         }
+        self.unix.keep();
         self.inner.journal.tell(Event::NodeStarted {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: u64::from(std::process::id()),
@@ -100,6 +102,7 @@ impl App {
             Err(error) => {
                 // The sockets are still served by the other one.
                 self.giving.leave();
+                self.unix.remove();
                 self.trigger.hand_over();
                 self.trigger.hurry();
                 let _whole = self.finish().await;

@@ -14,6 +14,8 @@ use crate::transport::{Socket, Transport};
 
 /// Connections that are accepted before others have their turn.
 const ACCEPTS: usize = 64;
+/// Connections that may wait to be accepted.
+const QUEUE: usize = 4_096;
 /// Clients that came after one that still has not said what it wants, before that one has to leave; more where the pools
 /// take more clients. It has `login_timeout` in any case, but in that time there could be as many as there are descriptors.
 pub(super) const STRANGERS: usize = 4_096;
@@ -77,6 +79,17 @@ impl Worker {
         self.unaccepted = false;
         for at in 0..self.listeners.len() {
             self.accept(at);
+        }
+    }
+
+    /// Accepts all who wait now, as far as a queue can be long.
+    fn accept_queue(&mut self, at: usize) {
+        for _ in 0..QUEUE / ACCEPTS {
+            self.unaccepted = false;
+            self.accept(at);
+            if !self.unaccepted {
+                return;
+            }
         }
     }
 
@@ -171,9 +184,13 @@ impl Worker {
 
     /// No more clients: those that are there leave when they have nothing under way, or, if there is patience, as they like.
     pub(super) fn drain(&mut self, is_patient: bool) {
-        if !is_patient {
-            // Who waits to be accepted has no other process to turn to.
-            self.accept_all();
+        // Who waits to be accepted has no other process to turn to; at a Unix socket also after a hand-over, because the next
+        // process has bound its own.
+        for at in 0..self.listeners.len() {
+            let has_another = is_patient && matches!(self.listeners[at].socket, Listening::Tcp(_));
+            if !has_another {
+                self.accept_queue(at);
+            }
         }
         self.stop_listening();
         self.is_draining = !is_patient;
