@@ -216,6 +216,8 @@ pub(crate) struct Turn {
     pub(crate) only_begun: bool,
     /// Whether the client has had an answer.
     pub(crate) is_answered: bool,
+    /// Whether it was told anything, such as a notice.
+    pub(crate) is_told: bool,
     /// The client's unnamed statement when the turn began.
     pub(crate) unnamed: Option<Arc<Statement>>,
     /// Whether a statement has failed, and it was not rolled back to before it.
@@ -419,6 +421,7 @@ impl Turn {
         self.can_replay = true;
         self.only_begun = false;
         self.is_answered = false;
+        self.is_told = false;
         self.unnamed = unnamed;
         self.has_failed = false;
         self.is_counted = false;

@@ -188,12 +188,8 @@ impl Worker {
                     SERVER if self.servers.get(at).is_some_and(|s| s.generation == generation) => {
                         self.server_event(at, event);
                     }
-                    0 if event.token() == MAIL => {
-                        if !self.mail() {
-                            return Ok(());
-                        }
-                    }
-                    0 => self.accept(at - FIRST_LISTENER),
+                    0 if event.token() != MAIL => self.accept(at - FIRST_LISTENER),
+                    0 if !self.mail() => return Ok(()),
                     _ => {}
                 }
                 self.go_on();

@@ -113,11 +113,8 @@ impl Session {
             }
         }
         loop {
-            match self.next()? {
-                (b'E', body) => {
-                    return Some(pool::wire::backend::Fields::read(&body).unwrap().sqlstate().to_owned());
-                }
-                _ => {}
+            if let (b'E', body) = self.next()? {
+                return Some(pool::wire::backend::Fields::read(&body).unwrap().sqlstate().to_owned());
             }
         }
     }

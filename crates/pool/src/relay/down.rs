@@ -120,6 +120,7 @@ pub(crate) fn down(
     out.extend_from_slice(&input[run..at]);
     outcome.taken = at;
     backend.turn.is_answered |= is_answered && out.len() > started;
+    backend.turn.is_told |= out.len() > started;
     Ok(outcome)
 }
 
@@ -431,7 +432,7 @@ impl Step<'_, '_, '_> {
         let turn = &self.backend.turn;
         let Some(session) = &self.session else { return false };
         // An Execute that was answered would have been told to the client.
-        if !may_repeat || !turn.can_replay || turn.is_answered || self.is_async_told {
+        if !may_repeat || !turn.can_replay || turn.is_answered || turn.is_told || self.is_async_told {
             return false;
         }
         if self.backend.status != b'I' || session.passing > 0 {
