@@ -189,7 +189,8 @@ impl Worker {
                         self.server_event(at, event);
                     }
                     0 if event.token() == MAIL => {
-                        if !self.mail() {
+                        let goes_on = self.mail();
+                        if !goes_on {
                             return Ok(());
                         }
                     }

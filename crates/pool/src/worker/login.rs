@@ -315,9 +315,8 @@ impl Worker {
     fn is_checked_for(&self, at: usize, pool: &PoolShared) -> bool {
         let Some(login) = &self.clients[at].login else { return false };
         let pools = self.commons.pools.load();
-        let first = pools
-            .iter()
-            .find(|other| other.plan.load().listen.contains(&login.listen) && other.tls.load().is_some());
+        let first =
+            pools.iter().find(|other| other.plan.load().listen.contains(&login.listen) && other.tls.load().is_some());
         let authorities = |pool: &PoolShared| pool.plan.load().tls.as_ref().map(|tls| tls.client_ca.clone());
         first.is_some_and(|first| authorities(first) == authorities(pool))
     }

@@ -39,8 +39,7 @@ impl Worker {
     fn waited_too_long(&mut self) {
         for group in 0..self.groups.len() {
             let patience = self.groups[group].shared.pool.plan.load().queue_timeout;
-            loop {
-                let Some(&entry) = self.groups[group].waiting.front() else { break };
+            while let Some(&entry) = self.groups[group].waiting.front() {
                 let at = entry.0;
                 let Some(since) = self.waits(entry) else {
                     self.groups[group].waiting.pop_front();
