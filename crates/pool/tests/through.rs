@@ -134,11 +134,9 @@ impl Session {
             }
         }
         loop {
-            match self.next()? {
-                (b'E', body) => {
-                    return Some(pool::wire::backend::Fields::read(&body).unwrap().sqlstate().to_owned());
-                }
-                _ => {}
+            let (tag, body) = self.next()?;
+            if tag == b'E' {
+                return Some(pool::wire::backend::Fields::read(&body).unwrap().sqlstate().to_owned());
             }
         }
     }
