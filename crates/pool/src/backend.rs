@@ -45,6 +45,8 @@ pub(crate) struct Backend {
     pub(crate) deallocating: Option<Deallocating>,
     /// A Sync that was sent to a COPY: the COPY passes it over, but if it fails early, Sync is answered.
     pub(crate) has_loose_sync: bool,
+    /// A Sync is to be sent, so that an attempt that does not count comes to its end.
+    pub(crate) owes_sync: bool,
     /// Some of what it has prepared is not what it was: all of it is given up when the transaction is over.
     pub(crate) is_stale: bool,
     /// Names, not of the pooler's, that were prepared by accident of an error and have to be closed.
@@ -261,6 +263,7 @@ impl Backend {
             is_waiting: false,
             deallocating: None,
             has_loose_sync: false,
+            owes_sync: false,
             is_stale: false,
             litter: Vec::new(),
             settings: nothing,

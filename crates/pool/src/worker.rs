@@ -106,6 +106,8 @@ pub(crate) struct Worker {
     /// be of both.
     strangers: VecDeque<(usize, u32)>,
     most_strangers: usize,
+    /// When it was last said that clients cannot be accepted.
+    told_refused: Option<Moment>,
     /// Bytes that are kept of clients: counted as they come, and anew in each tick.
     kept: usize,
     /// Which part of the clients is looked at in this tick.
@@ -161,6 +163,7 @@ impl Worker {
             unaccepted: false,
             strangers: VecDeque::new(),
             most_strangers: accept::STRANGERS,
+            told_refused: None,
             kept: 0,
             part: 0,
         }

@@ -1,8 +1,14 @@
-//! Clients that behave as nobody should: none of them takes anything from the others.
+//! Clients and servers that behave as nobody should: none of them takes anything from the others.
 
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use pool::plan::{ServerAddress, ServerPlan};
 use pool::wire::frontend;
 
-use crate::kit::{APP, SOON};
+use crate::kit::{APP, SOON, shared};
 use crate::through::{Session, Through, through};
 
 fn query(text: &str) -> Vec<u8> {
@@ -79,4 +85,68 @@ fn a_kill_of_everybody_meets_those_who_wait_too() {
         assert!(std::iter::from_fn(|| client.next()).any(|(tag, _)| tag == b'E'));
     }
     own.login(APP.2).query("SELECT 1").unwrap();
+}
+
+/// A way to the shared server that, once told to, ends with the first message of the server's next long answer.
+fn way_that_ends(ends: &Arc<AtomicBool>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (ends, port) = (ends.clone(), shared().port());
+    // It ends with the process.
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let client = client.unwrap();
+            let server = TcpStream::connect(("127.0.0.1", port)).unwrap();
+            let (mut up, mut to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            std::thread::spawn(move || {
+                let _ended = std::io::copy(&mut up, &mut to);
+                let _closed = to.shutdown(std::net::Shutdown::Both);
+            });
+            let ends = ends.clone();
+            std::thread::spawn(move || down(server, client, &ends));
+        }
+    });
+    address
+}
+
+fn down(mut server: TcpStream, mut client: TcpStream, ends: &AtomicBool) {
+    let mut room = [0; 4_096];
+    while let Ok(n @ 1..) = server.read(&mut room) {
+        // Only an answer with a row is long.
+        let is_end = n > 1_000 && ends.swap(false, Ordering::SeqCst);
+        let n = if is_end { pool::wire::frame(&room[..n]).unwrap().unwrap().len } else { n };
+        if client.write_all(&room[..n]).is_err() || is_end {
+            break;
+        }
+    }
+    let _closed = client.shutdown(std::net::Shutdown::Both);
+    let _closed = server.shutdown(std::net::Shutdown::Both);
+}
+
+#[test]
+fn a_server_that_ends_with_its_last_bytes_is_noticed() {
+    let ends = Arc::new(AtomicBool::new(false));
+    let address = way_that_ends(&ends);
+    let own = through(|plan| {
+        let way = ServerAddress::Tcp { host: "127.0.0.1".into(), port: address.port() };
+        plan.servers = vec![ServerPlan { name: "the way".into(), address: way }];
+    });
+    let mut client = own.login(APP.2);
+    for _ in 0..8 {
+        ends.store(true, Ordering::SeqCst);
+        assert_eq!(client.query("SELECT repeat('x', 2000)").unwrap_err(), "08006");
+        client.query("SELECT 1").unwrap();
+    }
+}
+
+#[test]
+fn more_than_is_spoken_is_answered_before_anything_else() {
+    let own = through(|_| {});
+    let mut client = own.connect();
+    let mut out = Vec::new();
+    frontend::put_startup(&mut out, 9_999, &[("user", APP.0), ("database", APP.2), ("_pq_.nothing", "1")]);
+    client.send(&out);
+    let (tag, body) = client.next().unwrap();
+    assert_eq!((tag, pool::wire::backend::negotiate(&body).unwrap()), (b'v', (2, vec!["_pq_.nothing"])));
+    assert_eq!(client.next().unwrap().0, b'R');
 }

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "this is all test code; an unwrap that fails is a test that fails")]
 
 mod cancel;
+mod changes;
 mod cluster;
 mod failover;
 mod hostile;

@@ -21,6 +21,7 @@ pub(crate) struct Through {
     pub(crate) pools: Pools,
     pub(crate) journal: Journal,
     door: ServerPlan,
+    plan: PoolPlan,
     trigger: DrainTrigger,
 }
 
@@ -41,7 +42,7 @@ pub(crate) fn through(change: impl FnOnce(&mut PoolPlan)) -> Through {
     own.listen = vec![Listen::Tcp(address)];
     own.admin_users = vec![APP.0.to_owned()];
     change(&mut own);
-    let plan = Plan { pools: vec![Arc::new(own)] };
+    let plan = Plan { pools: vec![Arc::new(own.clone())] };
     let clock = Clock::real();
     let journal = Journal::unkept(clock.clone(), Boot::new(&mut Entropy::from_seed(1)));
     let (trigger, drain) = DrainTrigger::new();
@@ -49,7 +50,7 @@ pub(crate) fn through(change: impl FnOnce(&mut PoolPlan)) -> Through {
     let pools = Pools::start(&plan, &sockets, 2, clock, journal.clone(), &drain, control()).unwrap();
     pools.open();
     let server = ServerAddress::Tcp { host: "127.0.0.1".into(), port: address.port() };
-    Through { pools, journal, door: ServerPlan { name: "the pooler".into(), address: server }, trigger }
+    Through { pools, journal, door: ServerPlan { name: "the pooler".into(), address: server }, plan: own, trigger }
 }
 
 impl Drop for Through {
@@ -71,6 +72,26 @@ impl Through {
         stream.set_nonblocking(false).unwrap();
         stream.set_read_timeout(Some(SOON)).unwrap();
         Session { stream, buf: opened.rest }
+    }
+
+    /// Where clients connect.
+    pub(crate) fn connect(&self) -> Session {
+        let ServerAddress::Tcp { host, port } = &self.door.address else { panic!("not TCP") };
+        let stream = TcpStream::connect((host.as_str(), *port)).unwrap();
+        stream.set_read_timeout(Some(SOON)).unwrap();
+        Session { stream, buf: Vec::new() }
+    }
+
+    /// Goes on with a plan that is `change`d.
+    pub(crate) fn reload(&self, change: impl FnOnce(&mut PoolPlan)) {
+        let mut plan = self.plan.clone();
+        change(&mut plan);
+        self.pools.apply(&Plan { pools: vec![Arc::new(plan)] }).unwrap();
+    }
+
+    /// The process is told to stop.
+    pub(crate) fn drain(&self) {
+        self.trigger.advance(DrainPhase::Draining);
     }
 
     /// How the pool is.

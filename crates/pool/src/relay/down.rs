@@ -444,6 +444,10 @@ impl Step<'_, '_, '_> {
         if end.is_some_and(|end| end + 1 < self.backend.replies.len()) {
             return false;
         }
+        // The batch has no end yet: the server waits for one.
+        self.backend.owes_sync = end.is_none();
+        self.backend.replies.clear();
+        self.backend.in_batch = false;
         *self.below.is_rewinding = true;
         true
     }

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use mio::{Interest, Token};
 
@@ -19,6 +20,9 @@ const QUEUE: usize = 4_096;
 /// Clients that came after one that still has not said what it wants, before that one has to leave; more where the pools
 /// take more clients. It has `login_timeout` in any case, but in that time there could be as many as there are descriptors.
 pub(super) const STRANGERS: usize = 4_096;
+
+/// That nobody can be accepted is said again after so long.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// A listening socket.
 #[derive(Debug)]
@@ -65,7 +69,10 @@ impl Worker {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
                     // Descriptors or memory: the next tick tries again.
-                    tracing::warn!(%error, "a client could not be accepted");
+                    if self.told_refused.is_none_or(|told| self.now.since(told) >= AGAIN) {
+                        self.told_refused = Some(self.now);
+                        tracing::warn!(%error, "a client could not be accepted");
+                    }
                     return;
                 }
             }

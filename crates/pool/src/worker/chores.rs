@@ -159,14 +159,7 @@ impl Worker {
 
     /// After a failure that does not count: the server is brought to its `ReadyForQuery`.
     pub(super) fn rewind(&mut self, server: usize) {
-        let backend = &mut self.servers[server].backend;
-        if backend.replies.is_empty() {
-            return;
-        }
-        let has_sync = backend.replies.iter().any(|reply| matches!(reply, crate::backend::Reply::Sync));
-        backend.replies.clear();
-        backend.in_batch = false;
-        if !has_sync {
+        if std::mem::take(&mut self.servers[server].backend.owes_sync) {
             let mut sync = Vec::new();
             crate::wire::frontend::put_sync(&mut sync);
             self.send_server(server, &sync);

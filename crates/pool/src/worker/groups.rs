@@ -204,6 +204,14 @@ impl Worker {
         is_it.then_some(client.since)
     }
 
+    /// Since when somebody has waited who is to be told the parameters.
+    fn arriving_since(&self, group: usize) -> Option<Moment> {
+        let is_here = |(at, generation): &(usize, u32)| {
+            self.clients.get(*at).filter(|client| client.generation == *generation).map(|client| client.since)
+        };
+        self.groups[group].arriving.iter().find_map(is_here)
+    }
+
     /// Since when the first in line has waited.
     pub(super) fn head(&self, group: usize) -> Option<Moment> {
         self.groups[group].waiting.iter().find_map(|entry| self.waits(*entry))
@@ -245,7 +253,7 @@ impl Worker {
                 self.ask_for_one(group, false);
                 return;
             }
-            let since = head.map_or(self.now.as_nanos(), Moment::as_nanos).max(1);
+            let since = head.or(self.arriving_since(group)).unwrap_or(self.now).as_nanos().max(1);
             if is_behind(&pool, since) {
                 give_one(&shared.open);
                 return;
