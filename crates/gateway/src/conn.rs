@@ -29,8 +29,9 @@ const DRAIN_IDLE: Duration = Duration::from_secs(1);
 const AHEAD_MAX: u32 = 256;
 /// After an answer that ends the connection early, what the client still sends is read and dropped for this long …
 const LINGER: Duration = Duration::from_secs(2);
-/// … and up to this many bytes, so that a reset does not destroy the answer on its way.
-const LINGER_BYTES: usize = 1024 * 1024;
+/// … and up to this many bytes, so that a reset does not destroy the answer on its way. The buffers of a fast sender and of
+/// both kernels hold some megabytes that it has sent before it can have seen the answer.
+const LINGER_BYTES: usize = 16 * 1024 * 1024;
 
 /// A client connection.
 #[derive(Debug)]
