@@ -93,7 +93,6 @@ fn body(data: &[u8]) {
         same(&|out| frontend::put_execute(out, portal, max_rows));
     }
     if let Ok(Some(bind)) = Bind::read_names(data) {
-        same(&|out| frontend::put_bind_renamed(out, data, &bind, bind.statement));
         same(&|out| {
             frontend::put_bind_header(out, data.len(), bind.portal, bind.statement);
             out.extend_from_slice(&data[bind.rest_at..]);

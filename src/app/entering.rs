@@ -175,8 +175,8 @@ impl super::Inner {
     }
 
     /// Lets the service manager know that this process turns, twice as often as it asks for: this task is part of the
-    /// control plane, and each worker has come round to its upkeep within the interval. While a node drains its workers
-    /// end one by one, and the control plane alone counts.
+    /// control plane, each worker has come round to its upkeep within the interval, and no worker of the pools has ended.
+    /// While a node drains its workers end one by one, and the control plane alone counts.
     async fn prove_life(self: Arc<Self>, interval: Duration, drain: Drain) {
         let longest = interval.max(ROUND);
         let mut beats = tokio::time::interval(interval / 2);
@@ -184,7 +184,7 @@ impl super::Inner {
         loop {
             beats.tick().await;
             match self.gateway.silence() {
-                Some(silence) if silence < longest => self.manager.alive(),
+                Some(silence) if silence < longest && self.pools.is_whole() => self.manager.alive(),
                 _ if drain.phase() >= DrainPhase::Draining => self.manager.alive(),
                 silence => tracing::error!(?silence, "a worker does not turn; the service manager is told nothing"),
             }

@@ -198,9 +198,9 @@ impl Cluster {
         Ok(Arc::new(Cluster { shared, ticker }))
     }
 
-    /// Where transactions go: cheap, an atomic pointer.
-    pub fn primary(&self) -> Arc<Standing> {
-        self.shared.standing.load_full()
+    /// Where transactions go: cheap, an atomic pointer. What it gives is not to be held for long.
+    pub fn primary(&self) -> arc_swap::Guard<Arc<Standing>> {
+        self.shared.standing.load()
     }
 
     /// Rises with each change of [`Cluster::primary`]: to look whether there is anything to look at.

@@ -138,7 +138,7 @@ pub struct AuthPlan {
 /// How clients show who they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AuthMethods {
-    /// A client certificate whose common name is the user is enough, and needed.
+    /// A client certificate whose common name is the user is enough, and, with TLS, needed.
     pub certificate: bool,
     /// On a Unix socket, the operating system's user of the same name needs no password.
     pub peer: bool,

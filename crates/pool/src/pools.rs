@@ -270,6 +270,12 @@ impl Pools {
         }
     }
 
+    /// Whether every worker is there.
+    pub fn is_whole(&self) -> bool {
+        let workers = self.0.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        workers.iter().all(|worker| !worker.is_finished())
+    }
+
     /// Clients that are connected.
     pub fn client_count(&self) -> u64 {
         let pools = self.0.commons.pools.load();

@@ -277,6 +277,12 @@ mod tests {
     }
 
     #[test]
+    fn the_benchmark_and_the_tests_against_drivers_use_the_same_function() {
+        let theirs = include_str!("../../../tools/bench/peers/pool-auth.sql");
+        assert_eq!(theirs.split_once('\n').unwrap().1, create_function("evenkeel"));
+    }
+
+    #[test]
     fn an_answer_is_a_row_of_name_and_verifier_or_none() {
         let row = |values: &[Option<&str>]| values.iter().map(|v| v.map(str::to_owned)).collect::<Vec<_>>();
         assert!(read(&[]).unwrap().is_none());

@@ -243,26 +243,15 @@ impl Worker {
     /// Keeps what has not been taken of `pending`.
     fn keep_pending(&mut self, at: usize, mut pending: Vec<u8>, taken: usize) {
         let Some(client) = self.clients.get_mut(at) else { return };
+        pending.drain(..taken.min(pending.len()));
         if !client.pending.is_empty() {
             // Its transaction has moved: what it began with comes first.
-            client.pending.extend_from_slice(&pending[taken.min(pending.len())..]);
-            return;
-        }
-        if taken >= pending.len() {
-            if client.pending.is_empty() && pending.capacity() <= 4_096 && matches!(client.state, State::Linked(_)) {
-                pending.clear();
-                client.pending = pending;
-            }
-            return;
-        }
-        pending.drain(..taken);
-        // What was put there meanwhile is a transaction's beginning, which comes first.
-        if client.pending.is_empty() {
-            client.pending = pending;
-        } else {
             client.pending.extend_from_slice(&pending);
+        } else if !pending.is_empty() || pending.capacity() <= 4_096 && matches!(client.state, State::Linked(_)) {
+            // A little room is kept as long as more is likely to come.
+            client.pending = pending;
         }
-        self.kept += self.clients[at].pending.len();
+        self.kept += client.pending.len();
     }
 
     /// Whether more can be kept of what a client sends. If not, it is sent away: one that sends a message without an end, or

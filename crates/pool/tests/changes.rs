@@ -38,6 +38,26 @@ fn a_pool_listens_where_it_did_until_a_restart() {
 }
 
 #[test]
+fn a_reload_lets_more_shapes_of_statements_be_counted_apart() {
+    let own = through(|plan| plan.statements = 1);
+    let mut client = own.login(APP.2);
+    for text in ["SELECT 1", "SELECT 1, 2"] {
+        client.query(text).unwrap();
+    }
+    let apart = |shape: &str| own.pools.statements("main").iter().any(|s| s.text == shape && s.calls == 1);
+    testkit::poll_until(SOON, || apart("select ?").then_some(())).expect("the first has its own place");
+    assert!(!apart("select ?, ?"), "there is one place");
+    own.reload(|plan| plan.statements = 100);
+    // One that is called takes the place of one that is not, if there is only one.
+    testkit::poll_until(SOON, || {
+        ["SELECT 1, 2, 3", "SELECT 1, 2, 3, 4"].iter().for_each(|text| drop(client.query(text).unwrap()));
+        let shapes: Vec<String> = own.pools.statements("main").into_iter().map(|s| s.text).collect();
+        ["select ?", "select ?, ?, ?", "select ?, ?, ?, ?"].iter().all(|s| shapes.iter().any(|t| t == s)).then_some(())
+    })
+    .expect("there are more places");
+}
+
+#[test]
 fn connections_beyond_what_a_smaller_plan_allows_are_closed() {
     shared().psql(&format!("CREATE DATABASE smaller OWNER {}", APP.0));
     let own = through(|plan| plan.size = 40);

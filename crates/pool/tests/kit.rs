@@ -132,7 +132,8 @@ impl Watched {
     /// Waits for a standing.
     #[track_caller]
     pub(crate) fn until(&self, what: &str, is: impl Fn(&Standing) -> bool) -> Arc<Standing> {
-        let found = testkit::poll_until(SOON, || Some(self.cluster.primary()).filter(|standing| is(standing)));
+        let found =
+            testkit::poll_until(SOON, || Some(Arc::clone(&self.cluster.primary())).filter(|standing| is(standing)));
         found.unwrap_or_else(|| {
             panic!("waited for {what}; {:?}; {:#?}; {:?}", self.cluster, self.kinds(), self.cluster.views())
         })

@@ -38,7 +38,7 @@ pub struct Auth {
     #[serde(default = "AuthQuery::user_lookup")]
     pub query: AuthQuery,
     /// Whether a client shows who it is by a certificate: its common name is the user, and no password is asked for. Needs
-    /// `client_ca` of `tls`.
+    /// `client_ca` of `tls`. A client without TLS still proves its password; `required` of `tls` refuses it.
     ///
     /// Default: `false`. Range: `true` or `false`. Reload: live.
     ///

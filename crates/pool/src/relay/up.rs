@@ -7,7 +7,7 @@ use super::{Context, failing, lost, refusal, settings};
 use crate::backend::{Backend, Deallocating, MAX_REPLAY, MAX_REPLIES, Measure, Reply, Unnamed};
 use crate::session::{Failure, MAX_NAMES, Session};
 use crate::sql::{self, Deallocate, Kind, Scan, Touches};
-use crate::statements::{PREFIX, Statement};
+use crate::statements::{NoRoom, PREFIX, Statement};
 use crate::wire::frontend::{self, Bind, Parse, Target};
 use crate::wire::{self, HEADER, WireError, tag};
 
@@ -383,16 +383,12 @@ impl Relay<'_, '_> {
     fn parse(&mut self, message: &Message<'_>) -> Result<(), WireError> {
         let parse = Parse::read(message.body())?;
         self.context.cells.client_parses.inc();
-        let mut text = Cow::Borrowed(parse.text);
         if parse.name.is_empty() {
-            if let Some(failure) = refusal(sql::scan(parse.text).touches, self.context) {
-                text = Cow::Owned(failing(&failure));
-            }
-            let Ok(statement) = self.context.statements.intern(&text, parse.types) else { return Err(no_room()) };
+            let statement = self.allowed(parse.text, parse.types)?;
             self.context.cells.server_parses.inc();
             let before = self.session.unnamed.replace(statement.clone());
             self.expect(Reply::Unnamed { before, is_silent: false });
-            frontend::put_parse(self.out, b"", &text, parse.types);
+            frontend::put_parse(self.out, b"", &statement.text, &statement.types);
             self.backend.unnamed = Unnamed::Is(statement);
             return Ok(());
         }
@@ -400,14 +396,13 @@ impl Relay<'_, '_> {
             self.name_is_taken(&parse);
             return Ok(());
         }
-        if self.session.statements.len() >= MAX_NAMES {
+        let statement = if self.session.statements.len() >= MAX_NAMES {
             let failure = Failure::new("53400", format!("{MAX_NAMES} prepared statements are open in this session"))
                 .hint("close those that are not used any more");
-            text = Cow::Owned(failing(&failure));
-        } else if let Some(failure) = refusal(sql::scan(parse.text).touches, self.context) {
-            text = Cow::Owned(failing(&failure));
-        }
-        let Ok(statement) = self.context.statements.intern(&text, parse.types) else { return Err(no_room()) };
+            self.intern(&failing(&failure), parse.types)?
+        } else {
+            self.allowed(parse.text, parse.types)?
+        };
         let name: Box<[u8]> = parse.name.into();
         self.session.statements.insert(name.clone(), statement.clone());
         if self.backend.known.touch(statement.id) {
@@ -416,6 +411,22 @@ impl Relay<'_, '_> {
             self.put_parse(&statement, Some(name));
         }
         Ok(())
+    }
+
+    /// The statement of this text, which was looked through when it was first seen; or, if it is refused, one that says so.
+    fn allowed(&mut self, text: &[u8], types: &[u8]) -> Result<Arc<Statement>, WireError> {
+        let statement = self.intern(text, types)?;
+        match refusal(statement.scan.touches, self.context) {
+            Some(failure) => self.intern(&failing(&failure), types),
+            None => Ok(statement),
+        }
+    }
+
+    fn intern(&self, text: &[u8], types: &[u8]) -> Result<Arc<Statement>, WireError> {
+        self.context.statements.intern(text, types).map_err(|NoRoom| WireError::Value {
+            message: "Parse",
+            what: "no room: the texts of all prepared statements take up what they may",
+        })
     }
 
     /// The client has prepared another statement under this name: the server is brought to say so in its own words.
@@ -430,7 +441,9 @@ impl Relay<'_, '_> {
         }
         // Sent a second time, it would not be taken any more.
         self.backend.turn.can_replay = false;
-        self.backend.litter.push(name.into());
+        if !self.backend.litter.iter().any(|left| **left == *name) {
+            self.backend.litter.push(name.into());
+        }
     }
 
     /// Prepares a statement at this server.
@@ -509,7 +522,7 @@ impl Relay<'_, '_> {
         let (mut name, mut statement) = self.server_name(bind.statement, &mut room);
         if self.backend.turn.is_lost && statement.as_ref().is_some_and(|s| s.scan.kind == Kind::Commit) {
             // As for a simple query; what fails in a failed transaction leaves it failed, to be rolled back.
-            let Ok(instead) = self.context.statements.intern(&failing(&lost()), &[0, 0]) else { return Err(no_room()) };
+            let instead = self.intern(&failing(&lost()), &[0, 0])?;
             self.ensure(&instead);
             name = Cow::Owned(instead.name(&mut [0; 24]).to_vec());
             statement = Some(instead);
@@ -581,8 +594,4 @@ impl Relay<'_, '_> {
 /// A name with its quotes doubled.
 fn doubled(name: &[u8]) -> Vec<u8> {
     name.iter().flat_map(|byte| std::iter::repeat_n(*byte, 1 + usize::from(*byte == b'"'))).collect()
-}
-
-fn no_room() -> WireError {
-    WireError::Value { message: "Parse", what: "no room: the texts of all prepared statements take up what they may" }
 }

@@ -125,18 +125,6 @@ pub fn put_parse(out: &mut Vec<u8>, name: &[u8], text: &[u8], types: &[u8]) {
     });
 }
 
-/// Appends the `Bind` whose whole body is `body`, to another statement.
-///
-/// # Panics
-/// If `bind` was read from another body that is longer.
-pub fn put_bind_renamed(out: &mut Vec<u8>, body: &[u8], bind: &Bind<'_>, statement: &[u8]) {
-    put(out, tag::BIND, |out| {
-        put_text(out, bind.portal);
-        put_text(out, statement);
-        out.extend_from_slice(&body[bind.rest_at..]);
-    });
-}
-
 /// Appends the first bytes of a `Bind`: header and names. The caller sends what follows, so that the body has
 /// `total_body_len` bytes, the names and their zero bytes included.
 pub fn put_bind_header(out: &mut Vec<u8>, total_body_len: usize, portal: &[u8], statement: &[u8]) {

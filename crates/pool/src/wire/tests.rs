@@ -186,7 +186,6 @@ fn a_bind_gets_another_name() {
     let bind = Bind::read_names(&whole).unwrap().unwrap();
     assert_eq!((bind.portal, bind.statement, bind.rest_at), (&b"p"[..], &b"old"[..], 6));
     let expected = built(tag::BIND, |out| put_bind(out, b"p", b"a newer one", &[Some("1"), None]));
-    assert_eq!(built(tag::BIND, |out| put_bind_renamed(out, &whole, &bind, b"a newer one")), expected);
     let mut streamed = Vec::new();
     put_bind_header(&mut streamed, expected.len(), b"p", b"a newer one");
     streamed.extend_from_slice(&whole[bind.rest_at..]);

@@ -613,6 +613,10 @@ impl Worker {
     pub(super) fn changed(&mut self) {
         for group in 0..self.groups.len() {
             self.groups[group].take_over();
+            let pool = &self.groups[group].shared.pool;
+            if let Some(table) = self.tables.get_mut(&pool.name) {
+                table.set_most(pool.plan.load().statements);
+            }
             let free = self.groups[group].free.clone();
             for at in free {
                 if !self.is_fresh(at) || self.is_too_many(group) {
@@ -623,7 +627,6 @@ impl Worker {
             self.groups[group].not_before = self.now;
             self.serve_waiting(group);
         }
-        self.verify_again();
     }
 
     /// Gives free connections to those who wait, and opens more.

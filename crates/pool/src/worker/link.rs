@@ -254,12 +254,11 @@ impl Worker {
                 }
                 return;
             }
-            let before = taken;
             match self.server_input(at, &input[taken..]) {
                 Some((n, more)) => {
                     taken += n;
                     goes_on = more;
-                    if !goes_on && (n == 0 || taken == before) {
+                    if !goes_on && n == 0 {
                         break;
                     }
                 }

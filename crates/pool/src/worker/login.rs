@@ -496,15 +496,6 @@ impl Worker {
             }
         }
     }
-
-    /// Those whose verifiers could not be had are not asked again; who waits for a first connection is.
-    pub(super) fn verify_again(&mut self) {
-        for group in 0..self.groups.len() {
-            if !self.groups[group].arriving.is_empty() {
-                self.grow(group);
-            }
-        }
-    }
 }
 
 /// Asks who a user is, for as long as the pool lets its clients wait.
