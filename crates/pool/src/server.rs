@@ -51,6 +51,6 @@ pub(crate) struct Server {
     pub(crate) is_rewinding: bool,
     /// How many cancels are on their way to it: it is given to nobody until they have arrived.
     pub(crate) cancels: u32,
-    /// When the present query was cancelled for taking too long.
-    pub(crate) was_cancelled: bool,
+    /// When the query began that was cancelled last for taking too long.
+    pub(crate) cancelled: Option<Moment>,
 }

@@ -6,6 +6,7 @@
 mod cancel;
 mod changes;
 mod cluster;
+mod deadlines;
 mod failover;
 mod hostile;
 mod kit;

@@ -481,7 +481,7 @@ impl Worker {
             used: self.now,
             is_rewinding: false,
             cancels: 0,
-            was_cancelled: false,
+            cancelled: None,
         };
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.poll.registry().register(&mut new.transport, token(SERVER, at, self.generation), interest)?;

@@ -132,7 +132,6 @@ impl Worker {
         let held = &mut self.servers[server];
         held.client = Some(at);
         held.used = self.now;
-        held.was_cancelled = false;
         held.backend.turn.begin(began, unnamed);
         let cells = self.groups[client.group].shared.cells.shard(self.index);
         cells.assignments.inc();
@@ -391,7 +390,6 @@ impl Worker {
         self.servers[server].used = self.now;
         self.clients[at].since = self.now;
         self.clients[at].session.moves = 0;
-        self.servers[server].was_cancelled = false;
         self.tell_begin(at, server, None);
         self.ready_client(at);
     }

@@ -55,12 +55,13 @@ impl Worker {
                 }
                 self.fail_waiting(at, failure);
             }
-            let late = |&(at, generation): &(usize, u32)| {
+            let is_late = |&(at, generation): &(usize, u32)| {
                 let client = self.clients.get(at).filter(|c| c.generation == generation);
                 client.is_none_or(|c| self.now.since(c.since) >= patience)
             };
-            let late: Vec<(usize, u32)> = self.groups[group].arriving.iter().copied().filter(late).collect();
-            self.groups[group].arriving.retain(|entry| !late.contains(entry));
+            let arriving = std::mem::take(&mut self.groups[group].arriving);
+            let (late, others): (Vec<_>, Vec<_>) = arriving.into_iter().partition(is_late);
+            self.groups[group].arriving = others;
             for (at, generation) in late {
                 if self.clients.get(at).is_some_and(|c| c.generation == generation) {
                     let failure = self.why_not(group);
@@ -112,8 +113,8 @@ impl Worker {
             let backend = &server.backend;
             let since = self.clients[client].since;
             let runs = is_under_way(backend);
-            if runs && !server.was_cancelled && is_over(plan.query_timeout, since) {
-                self.servers[at].was_cancelled = true;
+            if runs && server.cancelled != Some(since) && is_over(plan.query_timeout, since) {
+                self.servers[at].cancelled = Some(since);
                 cells.cells.shard(self.index).fail(Counted::Timeout);
                 self.send_cancel(at, Some("query_timeout"));
                 continue;
