@@ -479,6 +479,14 @@ events! {
     } "{endpoint} was promoted (timeline {timeline}) and is the primary of {service} instead of {from}; there was none for \
        {without_ms} ms"
 
+    /// A pool has found no primary since it began to look.
+    PoolPrimaryMissing "pool.primary_missing" 1 Error mark once {
+        /// The pool
+        service: String,
+        /// What its servers say, or do not
+        reason: String,
+    } "{service} has found no primary: {reason}"
+
     /// A pool has no primary any more: transactions that have not begun wait.
     PoolPrimaryLost "pool.primary_lost" 1 Error mark often {
         /// The pool

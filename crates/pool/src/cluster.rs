@@ -134,6 +134,8 @@ struct State {
     suspect_since: Moment,
     /// What was said about the cap: server, what it takes, the cap.
     told_cap: Option<(String, u32, u32)>,
+    /// Whether a primary was ever found, or it was told that there is none.
+    has_looked: bool,
 }
 
 /// What is known of a server besides what decides.
@@ -175,6 +177,7 @@ impl Cluster {
             without_since: now,
             suspect_since: now,
             told_cap: None,
+            has_looked: false,
         };
         let shared = Arc::new(Shared {
             clock,

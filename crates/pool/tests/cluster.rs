@@ -6,6 +6,7 @@ use std::time::Duration;
 use kernel::event::EventKind;
 use pool::auth::Secret;
 use pool::connect::OpenError;
+use pool::plan::ServerAddress;
 use testkit::postgres::{Instance, Options};
 
 use crate::kit::{APP, POOLER, SOON, block_on, plan, prepared, shared, watch};
@@ -85,6 +86,23 @@ fn a_probe_that_is_ended_is_not_the_end_of_its_server() {
     let after = watched.until("the primary", |standing| standing.is_open());
     assert_eq!(after.epoch, before.epoch);
     assert_eq!(watched.journal.told(EventKind::PoolPrimaryLost), 0);
+}
+
+#[test]
+fn that_nobody_is_there_at_the_start_is_told_once() {
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut plan = plan(&[shared()]);
+    plan.servers[0].address =
+        ServerAddress::Tcp { host: "127.0.0.1".into(), port: nobody.local_addr().unwrap().port() };
+    drop(nobody);
+    let watched = watch(plan.clone());
+    let told = || (watched.journal.told(EventKind::PoolPrimaryMissing) == 1).then_some(());
+    testkit::poll_until(SOON, told).expect("it is told");
+    plan.servers = vec![crate::kit::server(shared())];
+    watched.cluster.reload(Arc::new(plan)).unwrap();
+    watched.until("a primary", |standing| standing.is_open());
+    assert_eq!(watched.journal.told(EventKind::PoolPrimaryMissing), 1);
+    assert_eq!(watched.journal.told(EventKind::PoolPrimaryFound), 1);
 }
 
 #[test]

@@ -19,6 +19,7 @@ impl Shared {
         let changes = how(&mut state.primary, self.clock.now());
         self.tell(&mut state, &changes, &self.reach.load());
         let is_changed = self.publish(&state);
+        self.tell_missing(&mut state);
         drop(state);
         self.after(is_changed);
     }

@@ -1,10 +1,15 @@
 //! What the journal is told of a cluster, and what people read while there is no primary.
 
+use std::time::Duration;
+
 use kernel::event::Event;
 use policy::primary::{Change, Trouble, Why};
 
 use super::reach::Reach;
 use super::{Shared, State};
+
+/// That no primary was found is told so long after a start: servers are settled on after one second.
+const MISSING_AFTER: Duration = Duration::from_secs(2);
 
 /// What an operator ordered.
 pub(super) enum Order<'a> {
@@ -101,6 +106,20 @@ impl Shared {
         let reach = self.reach.load();
         let (service, endpoint) = (reach.plan.name.clone(), name(&reach, server));
         self.journal.tell(Event::PoolServerDenied { service, endpoint, error: error.to_owned() });
+    }
+
+    /// Tells, once, that no primary was found after a start: whoever starts a node sees it before a client does.
+    pub(super) fn tell_missing(&self, state: &mut State) {
+        if state.has_looked {
+            return;
+        }
+        let standing = self.standing.load();
+        let has_waited = self.clock.now().since(state.without_since) >= MISSING_AFTER;
+        state.has_looked = standing.server.is_some() || has_waited;
+        if has_waited && standing.server.is_none() {
+            let reason = standing.trouble.as_deref().unwrap_or("no server has answered").to_owned();
+            self.journal.tell(Event::PoolPrimaryMissing { service: self.reach.load().plan.name.clone(), reason });
+        }
     }
 
     /// Tells, once, that the pool may open more connections than its primary takes. The pooler's own sessions count.
